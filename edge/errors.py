@@ -1,0 +1,31 @@
+"""Errors that a person can do something about: one line for them, and the exit code of sysexits.h that fits."""
+
+
+class EmotiondError(Exception):
+    """An error whose text names what and where, and the way out. Shown without a traceback."""
+
+    exit_code = 70
+
+
+class BadDataError(EmotiondError):
+    """Input was found and is not what it should be."""
+
+    exit_code = 65
+
+
+class InputNotFoundError(EmotiondError):
+    """A file or folder that was named is not there."""
+
+    exit_code = 66
+
+
+class ServiceUnavailableError(EmotiondError):
+    """A camera or a broker does not answer."""
+
+    exit_code = 69
+
+
+class ConfigError(EmotiondError):
+    """The configuration, or the model that it names, cannot be used. systemd does not restart on it."""
+
+    exit_code = 78
