@@ -1,0 +1,130 @@
+"""Every setting of a training run, with its default and its reason. A run's folder keeps the settings it ran with."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+import yaml
+
+from edge.errors import ConfigError, InputNotFoundError
+
+Optimizer = Literal["sgd", "adamw"]
+Balance = Literal["none", "oversample", "weights"]
+Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of one run. Rates are per image, sizes in pixels of the 48x48 crop, angles in degrees."""
+
+    seed: int = 1
+    epochs: int = 48
+    batch_size: int = 128
+    validation_share: float = 0.1
+    """Of the Training rows, stratified by emotion."""
+
+    optimizer: Optimizer = "sgd"
+    learning_rate: float = 0.1
+    """The peak. AdamW wants about 0.002."""
+    momentum: float = 0.9
+    warmup_epochs: float = 2.0
+    weight_decay: float = 5e-4
+    """In the L2 sense of SGD papers; `train.build_optimizer` turns it into Keras's decoupled decay."""
+    ema_momentum: float = 0.999
+    """Per step, of the averaged weights that are saved. 0 saves the last weights as they are."""
+    patience: int = 0
+    """Epochs without a better validation accuracy before the run stops; 0 never stops early."""
+    precision: Precision = "auto"
+    """auto: mixed_bfloat16 on torch (1.4x there on a CPU with AMX), float32 elsewhere."""
+
+    label_share: float = 0.7
+    """Of the target; FER+ votes are the rest. FER2013's labels are about 11 % wrong, the votes are softer."""
+    label_smoothing: float = 0.05
+    balance: Balance = "none"
+    """oversample: rare emotions drawn more often. weights: their loss counts more."""
+    balance_strength: float = 0.5
+    """0 leaves the classes as they are, 1 makes them equal; between, powers of the class frequency."""
+
+    width: int = 32
+    """Channels of the first stage; the others are multiples."""
+    dropout: float = 0.1
+
+    flip: float = 0.5
+    shift: float = 0.1
+    """Of the side, each way."""
+    rotation: float = 12.0
+    zoom: float = 0.12
+    shear: float = 0.08
+    jitter: float = 0.04
+    """Detector jitter: standard deviation of a Haar box's corner and side, of the side."""
+    contrast: float = 0.3
+    brightness: float = 25.0
+    """Grey levels."""
+    erasing: float = 0.25
+    """Share of images that lose a rectangle."""
+    mixup_alpha: float = 0.2
+    """Of the Beta distribution; 0 is off. On to the last epoch: without it the end learns label noise."""
+    mixup_share: float = 0.5
+    """Of the batches."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "width"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}: must be at least 1, not {getattr(self, name)}")
+        for name in _SHARES:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name}: must lie between 0 and 1, not {getattr(self, name)}")
+        if not 0 < self.validation_share < 1:
+            raise ConfigError(f"validation_share: must lie between 0 and 1, both excluded, not {self.validation_share}")
+
+    def save(self, path: Path) -> None:
+        """Write as JSON."""
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+
+
+_SHARES = ("label_share", "label_smoothing", "balance_strength", "dropout", "flip", "erasing", "mixup_share")
+_SHARES += ("ema_momentum", "momentum")
+
+
+def load(path: Path) -> TrainConfig:
+    """Read settings from YAML or JSON. Raises InputNotFoundError or ConfigError, which names the file and the key."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise InputNotFoundError(f"{path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping of settings to values")
+    try:
+        return override(TrainConfig(), values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def override(config: TrainConfig, values: dict[str, Any]) -> TrainConfig:
+    """A copy with some settings changed; strings are read as YAML scalars. Raises ConfigError, naming the key."""
+    hints = get_type_hints(TrainConfig)
+    changes = {}
+    for name, value in values.items():
+        if name not in hints:
+            raise ConfigError(f"{name}: unknown setting; there are {', '.join(hints)}")
+        changes[name] = _typed(name, hints[name], yaml.safe_load(value) if isinstance(value, str) else value)
+    return dataclasses.replace(config, **changes)
+
+
+def _typed(name: str, hint: Any, value: Any) -> Any:
+    if choices := get_args(hint):
+        if value not in choices:
+            raise ConfigError(f"{name}: must be one of {', '.join(choices)}, not {value!r}")
+        return value
+    # YAML 1.1 reads 5e-4 as a string, because it has no dot.
+    try:
+        number = hint(value)
+    except (TypeError, ValueError):
+        number = None
+    if number is None or isinstance(value, bool) or (hint is int and number != float(value)):
+        raise ConfigError(f"{name}: must be {'a whole number' if hint is int else 'a number'}, not {value!r}")
+    return number
