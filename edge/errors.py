@@ -29,3 +29,7 @@ class ConfigError(EmotiondError):
     """The configuration, or the model that it names, cannot be used. systemd does not restart on it."""
 
     exit_code = 78
+
+
+class EndOfStream(Exception):  # noqa: N818 - an end like StopIteration's, not an error
+    """A source that has an end came to it."""

@@ -26,7 +26,7 @@ def crop_face(grey: npt.NDArray[np.uint8], box: Box, margin: float = CROP_MARGIN
         raise ValueError(f"face box {box} lies outside the picture of {width}x{height}")
     overhang = (max(0, -top), max(0, bottom - height), max(0, -left), max(0, right - width))
     if any(overhang):
-        inside = cv2.copyMakeBorder(inside, *overhang, cv2.BORDER_REPLICATE)
+        inside = np.asarray(cv2.copyMakeBorder(inside, *overhang, cv2.BORDER_REPLICATE), np.uint8)
     # Area averaging does not alias when a face shrinks; it has nothing to average when one grows.
     interpolation = cv2.INTER_AREA if side > FACE_SIZE else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(inside, (FACE_SIZE, FACE_SIZE), interpolation=interpolation), np.uint8)

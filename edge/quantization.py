@@ -25,14 +25,14 @@ PIXEL_QUANTIZATION = Quantization(scale=1.0, zero_point=-128)
 def quantize(real: npt.ArrayLike, quantization: Quantization) -> npt.NDArray[np.int8]:
     """Real values of any shape to int8: rounded half to even and saturated, never wrapped."""
     steps = np.rint(np.asarray(real, np.float32) / quantization.scale) + quantization.zero_point
-    return np.clip(steps, INT8_MIN, INT8_MAX).astype(np.int8)
+    return np.asarray(np.clip(steps, INT8_MIN, INT8_MAX), np.int8)
 
 
 def dequantize(quantized: npt.NDArray[np.int8], quantization: Quantization) -> npt.NDArray[np.float32]:
     """int8 values of any shape back to float32 real values."""
-    return (quantized.astype(np.float32) - quantization.zero_point) * np.float32(quantization.scale)
+    return np.asarray((quantized.astype(np.float32) - quantization.zero_point) * quantization.scale, np.float32)
 
 
 def pixels_to_int8(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int8]:
     """uint8 pixels to a model input with `PIXEL_QUANTIZATION`: flipping the top bit subtracts 128."""
-    return (pixels ^ np.uint8(0x80)).view(np.int8)
+    return np.asarray(pixels ^ np.uint8(0x80)).view(np.int8)

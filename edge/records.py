@@ -33,7 +33,9 @@ class Frame:
     @cached_property
     def grey(self) -> npt.NDArray[np.uint8]:
         """(height, width) uint8 luminance."""
-        return self.image if self.image.ndim == 2 else np.asarray(cv2.cvtColor(self.image, cv2.COLOR_BGR2GRAY), np.uint8)
+        return (
+            self.image if self.image.ndim == 2 else np.asarray(cv2.cvtColor(self.image, cv2.COLOR_BGR2GRAY), np.uint8)
+        )
 
     @property
     def size(self) -> tuple[int, int]:

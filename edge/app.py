@@ -1,0 +1,168 @@
+"""The composition root: from the configuration to objects to the loop. The only place that picks implementations."""
+
+import logging
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from typing_extensions import assert_never
+
+from edge.broker import HOST, EmbeddedBroker
+from edge.camera import build_source
+from edge.classifier import TfliteClassifier
+from edge.config import Config, HaarConfig
+from edge.connection import Dialer, broker_address
+from edge.errors import EndOfStream
+from edge.haar import HaarDetector
+from edge.health import Counters, Notifier
+from edge.messages import Origin, Topics
+from edge.mqtt import MqttLink
+from edge.pipeline import FaceDetector, FrameSource, Pipeline, Sight, Sink
+from edge.policy import EmotionPolicy
+from edge.sinks import JsonLines
+from edge.tracker import Tracker
+from edge.watch import Subscriber
+
+log = logging.getLogger(__name__)
+
+TAKE_TIMEOUT_S = 0.2  # how soon the loop sees a signal or a command while no frames come
+
+
+@dataclass(slots=True)
+class Wishes:
+    """What signals and commands ask of the loop. Plain flags: setting one takes no lock, so a handler may."""
+
+    stop: bool = False
+    paused: bool = False
+
+
+class Monitor(Protocol):
+    """A reader of states and figures, besides the events."""
+
+    @property
+    def drops(self) -> dict[str, int]:
+        """Messages that were not sent, by cause."""
+
+    @property
+    def queued(self) -> int:
+        """Events that wait."""
+
+    def show(self, sight: Sight) -> None:
+        """Take what a frame showed."""
+
+    def camera_status(self, status: str) -> None:
+        """Take `online`, `offline` or `paused`."""
+
+    def stats(self, message: dict[str, Any]) -> None:
+        """Take the daemon's figures."""
+
+
+def build_detector(config: HaarConfig) -> FaceDetector:
+    """The face detector that the configuration names."""
+    match config:
+        case HaarConfig():
+            return HaarDetector(config)
+        case _:
+            assert_never(config)
+
+
+def run(
+    config: Config, wishes: Wishes, max_frames: int | None = None, print_events: bool = False, watch: bool = False
+) -> None:
+    """Run the daemon until its source ends, `max_frames` are done or `wishes.stop` is set.
+
+    `print_events` writes events to standard output as JSON lines; `watch` writes what a subscriber receives there.
+    """
+    classifier = TfliteClassifier.from_config(config.model)
+    detector = build_detector(config.detector)
+    pipeline = Pipeline(detector, Tracker(config.tracker), classifier, EmotionPolicy(config.emotion))
+    origin = Origin(config.device, config.camera.name, classifier.model_id)
+    with ExitStack() as stack:
+        loop = Loop(config, wishes, pipeline, origin, classifier.runtime)
+        if print_events:
+            loop.sinks.append(stack.enter_context(JsonLines(sys.stdout, origin)))
+        if config.mqtt.broker is not None:
+            link = stack.enter_context(_build_link(config, stack, wishes, origin, watch))
+            loop.sinks.append(link)
+            loop.monitors.append(link)
+        source: FrameSource = build_source(config.camera)
+        loop.run(stack.enter_context(source), max_frames)
+
+
+def _build_link(config: Config, stack: ExitStack, wishes: Wishes, origin: Origin, watch: bool) -> MqttLink:
+    host, port = broker_address(config.mqtt)
+    if config.mqtt.embedded:
+        host, port = HOST, stack.enter_context(EmbeddedBroker(config.mqtt.port)).port
+    if watch:
+        stack.enter_context(Subscriber(config.mqtt, host, port, sys.stdout))
+
+    def obey(command: str) -> None:
+        wishes.paused = command == "pause"
+
+    client_id = config.mqtt.client_id or f"emotiond-{config.device}"
+    topics = Topics(config.mqtt.base_topic, config.device, config.camera.name)
+    return MqttLink(config.mqtt, Dialer(config.mqtt, client_id, host, port), topics, origin, obey)
+
+
+@dataclass(slots=True)
+class Loop:
+    """Takes frames from a source and gives events to the sinks; says how it goes."""
+
+    config: Config
+    wishes: Wishes
+    pipeline: Pipeline
+    origin: Origin
+    runtime: str
+    sinks: list[Sink] = field(default_factory=list)
+    monitors: list[Monitor] = field(default_factory=list)
+    _notifier: Notifier = field(default_factory=Notifier)
+    _counters: Counters = field(default_factory=Counters)
+    _camera_status: str | None = None
+    _stats_due_at: float = 0.0
+
+    def run(self, source: FrameSource, max_frames: int | None) -> None:
+        """Until the source ends, `max_frames` are done or someone wishes to stop."""
+        done = 0
+        self._stats_due_at = time.monotonic() + self.config.mqtt.stats_interval_s
+        while not self.wishes.stop and (max_frames is None or done < max_frames):
+            try:
+                frame = source.take(TAKE_TIMEOUT_S)
+            except EndOfStream:
+                break
+            self._notifier.alive()
+            self._report(source)
+            if frame is None or self.wishes.paused:
+                continue
+            self._hand_on(self.pipeline.step(frame))
+            self._counters.frame_done(frame.captured_at)
+            done += 1
+        self._notifier.say("STOPPING=1")
+        self._hand_on(self.pipeline.finish())
+
+    def _hand_on(self, sight: Sight | None) -> None:
+        if sight is None:
+            return
+        for event in sight.events:
+            for sink in self.sinks:
+                sink.publish(event)
+        for monitor in self.monitors:
+            monitor.show(sight)
+
+    def _report(self, source: FrameSource) -> None:
+        status = "paused" if self.wishes.paused else "online" if source.online else "offline"
+        if status != self._camera_status:
+            if self._camera_status is None:
+                self._notifier.say("READY=1")
+            self._camera_status = status
+            self._notifier.say(f"STATUS=camera {self.config.camera.name} {status}")
+            if status != "online":
+                self._hand_on(self.pipeline.finish())
+            for monitor in self.monitors:
+                monitor.camera_status(status)
+        if time.monotonic() >= self._stats_due_at:
+            self._stats_due_at += self.config.mqtt.stats_interval_s
+            for monitor in self.monitors:
+                drops = {**source.drops, **monitor.drops}
+                monitor.stats(self._counters.stats_message(self.origin, self.runtime, drops, monitor.queued))

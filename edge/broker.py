@@ -1,0 +1,152 @@
+"""The embedded broker: a mosquitto of our own where mosquitto is installed, else amqtt in a thread. Loopback only.
+
+It is there so that one command shows something. It keeps nothing over a restart; a real installation has a broker.
+"""
+
+import asyncio
+import logging
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edge.errors import ConfigError, ServiceUnavailableError
+
+log = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+DEFAULT_PORT, NEXT_PORTS = 1883, range(18830, 18930)
+START_TIMEOUT_S = 10.0
+
+
+class EmbeddedBroker:
+    """A context manager; while it is entered a broker listens on `HOST`, `port`.
+
+    Raises ServiceUnavailableError if it cannot listen, ConfigError if no broker is installed.
+    """
+
+    def __init__(self, port: int | None) -> None:
+        self.port = _free_port() if port is None else port
+        self.kind = ""
+        self._stop: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> "EmbeddedBroker":
+        if _answers(self.port):
+            raise ServiceUnavailableError(
+                f"mqtt.port: {HOST}:{self.port} is taken; for a broker that runs there: mqtt.broker: localhost"
+            )
+        # Debian keeps it in a folder that is not in an ordinary user's path.
+        mosquitto = shutil.which("mosquitto", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+        self.kind = "mosquitto" if mosquitto else "amqtt"
+        self._stop = _start_mosquitto(mosquitto, self.port) if mosquitto else _start_amqtt(self.port)
+        log.info("embedded broker: %s on %s:%d", self.kind, HOST, self.port)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop()
+
+
+def _free_port() -> int:
+    return next((port for port in (DEFAULT_PORT, *NEXT_PORTS) if not _answers(port)), DEFAULT_PORT)
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _start_mosquitto(program: str, port: int) -> Callable[[], None]:
+    folder = Path(tempfile.mkdtemp(prefix="emotiond-broker-"))
+    config = folder / "mosquitto.conf"
+    config.write_text(
+        f"listener {port} {HOST}\nallow_anonymous true\npersistence false\nlog_dest stderr\nlog_type error\n"
+    )
+    config.chmod(0o644)
+    folder.chmod(0o755)  # started by root, mosquitto reads it as a user of its own
+    child = subprocess.Popen(
+        [program, "-c", str(config)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C ends the daemon first, which then says `stopped` through this broker
+    )
+
+    def stop() -> None:
+        child.terminate()
+        try:
+            child.wait(timeout=0.5)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    try:
+        _await_port(port, lambda: child.poll() is None)
+    except ServiceUnavailableError as error:
+        stop()
+        said = (child.stderr.read() if child.stderr else "").strip().splitlines()
+        raise ServiceUnavailableError(f"{error}: {said[-1] if said else 'no reason given'}") from None
+    return stop
+
+
+def _start_amqtt(port: int) -> Callable[[], None]:
+    try:
+        from amqtt.broker import Broker
+    except ImportError:
+        raise ConfigError(
+            "mqtt.broker: embedded needs mosquitto (apt install mosquitto) or amqtt (pip install 'emotiond[broker]')"
+        ) from None
+    for name in ("amqtt", "transitions"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    settings = {
+        "listeners": {"default": {"type": "tcp", "bind": f"{HOST}:{port}"}},
+        "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+    }
+    loop = asyncio.new_event_loop()
+    broker: Any = None
+
+    async def serve() -> Any:
+        broker = Broker(settings)
+        await broker.start()
+        return broker
+
+    def run() -> None:
+        nonlocal broker
+        asyncio.set_event_loop(loop)
+        try:
+            broker = loop.run_until_complete(serve())
+        except Exception as error:  # noqa: BLE001 - `_await_port` reports that it does not start
+            log.error("amqtt: %s", error)
+            return
+        loop.run_forever()
+
+    thread = threading.Thread(target=run, name="amqtt", daemon=True)
+    thread.start()
+
+    def stop() -> None:
+        if broker is not None:
+            try:
+                asyncio.run_coroutine_threadsafe(broker.shutdown(), loop).result(timeout=1)
+            except Exception as error:  # noqa: BLE001 - whatever a broker that goes away with us has to say
+                log.debug("amqtt: %r", error)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout=1)
+
+    _await_port(port, thread.is_alive)
+    return stop
+
+
+def _await_port(port: int, alive: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not _answers(port):
+        if not alive() or time.monotonic() > deadline:
+            raise ServiceUnavailableError(f"mqtt.broker: the embedded broker does not start on {HOST}:{port}")
+        time.sleep(0.02)

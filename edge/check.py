@@ -1,0 +1,93 @@
+"""`emotiond check`: proves model, camera and broker one by one, as the daemon would use them."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import TextIO
+
+import numpy as np
+
+from edge.app import build_detector
+from edge.broker import HOST, EmbeddedBroker
+from edge.camera import build_source
+from edge.classifier import TfliteClassifier, installed_runtimes
+from edge.config import Config
+from edge.connection import Dialer, broker_address
+from edge.errors import EmotiondError, EndOfStream
+from edge.labels import EMOTIONS
+from edge.preprocess import FACE_SIZE
+
+FRAME_TIMEOUT_S = 5.0
+
+
+def check(config: Config, out: TextIO) -> int:
+    """Write a table of what holds; returns 0, or the exit code of the first thing that does not."""
+    first_failure = 0
+    for name, prove in _proofs(config):
+        try:
+            result, mark = prove(), "ok"
+        except EmotiondError as error:
+            result, mark = str(error), "FAIL"
+            first_failure = first_failure or error.exit_code
+        out.write(f"{name:<10} {mark:<5} {result}\n")
+        out.flush()
+    return first_failure
+
+
+def _proofs(config: Config) -> Iterator[tuple[str, Callable[[], str]]]:
+    yield "config", lambda: f"device {config.device}, camera {config.camera.name}"
+    yield (
+        "runtime",
+        lambda: f"installed: {', '.join(installed_runtimes()) or 'none'}; config says {config.model.runtime}",
+    )
+    yield "model", lambda: _prove_model(config)
+    yield "detector", lambda: _prove_detector(config)
+    yield "camera", lambda: _prove_camera(config)
+    yield "broker", lambda: _prove_broker(config)
+
+
+def _prove_model(config: Config) -> str:
+    classifier = TfliteClassifier.from_config(config.model)
+    face = np.full((FACE_SIZE, FACE_SIZE), 128, np.uint8)
+    classifier.classify([face])
+    began_at = time.perf_counter()
+    (scores,) = classifier.classify([face])
+    took_ms = (time.perf_counter() - began_at) * 1000
+    if not np.isfinite(scores.values).all() or abs(float(scores.values.sum()) - 1) > len(EMOTIONS) / 128:
+        raise EmotiondError(f"model.path: {classifier.path}: its outputs are not probabilities: {scores.as_dict()}")
+    return f"{classifier.path.name} {classifier.model_id} on {classifier.runtime}, {took_ms:.1f} ms a face"
+
+
+def _prove_detector(config: Config) -> str:
+    build_detector(config.detector)
+    return config.detector.kind
+
+
+def _prove_camera(config: Config) -> str:
+    with build_source(config.camera) as source:
+        deadline = time.monotonic() + FRAME_TIMEOUT_S
+        try:
+            while (frame := source.take(0.2)) is None and time.monotonic() < deadline:
+                pass
+        except EndOfStream:
+            frame = None
+    if frame is None:
+        raise EmotiondError(f"camera.source: {config.camera.source}: opens, but gives no frame")
+    return f"{config.camera.source}, {frame.size[0]}x{frame.size[1]} px"
+
+
+def _prove_broker(config: Config) -> str:
+    if config.mqtt.broker is None:
+        return "none wanted (mqtt.broker: null)"
+    with ExitStack() as stack:
+        host, port = broker_address(config.mqtt)
+        kind = ""
+        if config.mqtt.embedded:
+            broker = stack.enter_context(EmbeddedBroker(config.mqtt.port))
+            host, port, kind = HOST, broker.port, f"embedded {broker.kind} "
+        # Not the daemon's own client id: that would throw a running daemon out.
+        dialer = Dialer(config.mqtt, f"emotiond-check-{time.time_ns():x}", host, port)
+        connection = dialer.dial(lambda client: None, lambda: None)
+        connection.close()
+    secured = "TLS" if config.mqtt.use_tls else "no TLS"
+    return f"{kind}{host}:{port}, MQTT {connection.protocol}, {secured}"

@@ -1,0 +1,124 @@
+"""The network on the device: a TFLite file run by LiteRT or tflite-runtime. The only module that imports a runtime."""
+
+import contextlib
+import hashlib
+import importlib
+import logging
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.config import ModelConfig
+from edge.errors import ConfigError
+from edge.labels import EMOTIONS
+from edge.preprocess import FACE_SIZE
+from edge.quantization import PIXEL_QUANTIZATION, Quantization, dequantize, pixels_to_int8
+from edge.records import Scores
+
+log = logging.getLogger(__name__)
+
+# In order of preference: tflite-runtime runs int8 without XNNPACK, many times slower.
+RUNTIMES = {"litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
+INPUT_SHAPE = (1, FACE_SIZE, FACE_SIZE, 1)
+OUTPUT_SHAPE = (1, len(EMOTIONS))
+
+
+def shipped_model() -> Path:
+    """The int8 network that comes with emotiond."""
+    return Path(str(resources.files("edge").joinpath("models/int8.tflite")))
+
+
+class TfliteClassifier:
+    """A float32 or fully int8 network of one (1, 48, 48, 1) input, pixels of 0 to 255, and seven probabilities.
+
+    Raises ConfigError, naming the file and what was expected, if `path` is not such a network or no runtime is
+    installed. `sha256` is the file's, in hex.
+    """
+
+    def __init__(self, path: Path | None = None, runtime: str = "auto", threads: int = 1) -> None:
+        self.path = path or shipped_model()
+        try:
+            content = self.path.read_bytes()
+        except OSError as error:
+            raise ConfigError(f"model.path: {self.path}: cannot be read: {error.strerror}") from None
+        self.sha256 = hashlib.sha256(content).hexdigest()
+        self.runtime, module = _load_runtime(runtime)
+        self._interpreter = self._build_interpreter(module, content, threads)
+        self._input = self._checked(self._interpreter.get_input_details(), "input", INPUT_SHAPE)
+        self._output = self._checked(self._interpreter.get_output_details(), "output", OUTPUT_SHAPE)
+        self._is_int8 = self._input["dtype"] is np.int8
+        if self._input["dtype"] is not self._output["dtype"]:
+            raise ConfigError(f"model.path: {self.path}: input and output must have one type, float32 or int8")
+        if self._is_int8 and Quantization(*self._input["quantization"]) != PIXEL_QUANTIZATION:
+            raise ConfigError(
+                f"model.path: {self.path}: int8 input must have scale 1 and zero point -128 (pixel - 128), "
+                f"not {self._input['quantization']}; convert it with python -m convert"
+            )
+        self._output_quantization = Quantization(*self._output["quantization"])
+
+    @classmethod
+    def from_config(cls, config: ModelConfig) -> "TfliteClassifier":
+        """As `config` says."""
+        return cls(config.path, config.runtime, config.threads)
+
+    @property
+    def model_id(self) -> str:
+        """What events call this network: the beginning of its file's hash."""
+        return self.sha256[:12]
+
+    def classify(self, crops: Sequence[npt.NDArray[np.uint8]]) -> list[Scores]:
+        """Scores of (48, 48) uint8 faces, in their order."""
+        return [Scores(self._infer(crop)) for crop in crops]
+
+    def _infer(self, crop: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        pixels: npt.NDArray[Any] = pixels_to_int8(crop) if self._is_int8 else crop.astype(np.float32)
+        self._interpreter.set_tensor(self._input["index"], pixels.reshape(INPUT_SHAPE))
+        self._interpreter.invoke()
+        output = self._interpreter.get_tensor(self._output["index"])[0]
+        return dequantize(output, self._output_quantization) if self._is_int8 else np.asarray(output, np.float32)
+
+    def _build_interpreter(self, module: Any, content: bytes, threads: int) -> Any:
+        # Both runtimes check the file's first bytes only, and read past the end of a shortened one.
+        if len(content) < 16 or content[4:8] != b"TFL3":
+            raise ConfigError(f"model.path: {self.path}: not a TFLite file")
+        try:
+            interpreter = module.Interpreter(model_content=content, num_threads=threads)
+            interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            problem = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise ConfigError(f"model.path: {self.path}: {self.runtime} cannot load it: {problem}") from None
+        return interpreter
+
+    def _checked(self, tensors: list[dict[str, Any]], what: str, shape: tuple[int, ...]) -> dict[str, Any]:
+        found = [f"{tuple(map(int, tensor['shape']))} {np.dtype(tensor['dtype']).name}" for tensor in tensors]
+        fits = (
+            len(tensors) == 1 and tuple(tensors[0]["shape"]) == shape and tensors[0]["dtype"] in (np.float32, np.int8)
+        )
+        if not fits:
+            raise ConfigError(
+                f"model.path: {self.path}: {what} must be one tensor {shape} of float32 or int8, not {', '.join(found)}"
+            )
+        return tensors[0]
+
+
+def _load_runtime(wanted: str) -> tuple[str, Any]:
+    candidates = RUNTIMES if wanted == "auto" else [wanted]
+    for name in candidates:
+        # An ImportError is a runtime that is not there; tflite-runtime beside numpy 2 ends in others.
+        with contextlib.suppress(ImportError, AttributeError, SystemError):
+            return name, importlib.import_module(RUNTIMES[name])
+    raise ConfigError(
+        f"model.runtime: {wanted}: not installed or not usable here; pip install ai-edge-litert"
+        " (on 32-bit ARM, or with numpy 1: tflite-runtime)"
+    )
+
+
+def installed_runtimes() -> Iterator[str]:
+    """The runtimes that can be used here, best first."""
+    for name in RUNTIMES:
+        with contextlib.suppress(ConfigError):
+            yield _load_runtime(name)[0]

@@ -1,0 +1,152 @@
+"""The command `emotiond`: arguments, exit codes, nothing else. What is heavy is imported when it is needed."""
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from edge import __version__
+from edge.errors import ConfigError, EmotiondError
+
+BUG = 70  # sysexits.h: EX_SOFTWARE
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Parse the command line, do as it says, exit."""
+    options = _parser().parse_args(arguments)
+    try:
+        code = _run(options)
+    except EmotiondError as error:
+        if options.debug:
+            traceback.print_exc()
+        _say(str(error))
+        code = error.exit_code
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:  # noqa: BLE001 - the last line of defence; --debug shows where
+        if options.debug:
+            traceback.print_exc()
+        _say(f"a bug in emotiond: {type(error).__name__}: {error}; run with --debug for the traceback")
+        code = BUG
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def _say(line: str) -> None:
+    print(f"emotiond: {' '.join(line.split())}", file=sys.stderr)  # noqa: T201 - the one place
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--config", type=Path, metavar="F", help="default: ./config.yaml, else /etc/emotiond/config.yaml"
+    )
+    common.add_argument("--set", action="append", default=[], metavar="A.B=V", dest="overrides", help="one setting")
+    common.add_argument("--debug", action="store_true", help="tracebacks, and log.level: debug")
+
+    parser = argparse.ArgumentParser(
+        prog="emotiond", description="Emotion events of the faces before a camera, by MQTT."
+    )
+    parser.add_argument("--version", action="version", version=f"emotiond {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", parents=[common], help="the daemon")
+    run.add_argument(
+        "--source", metavar="S", help="instead of camera.source: builtin, a webcam's number, a file, a URL"
+    )
+    run.add_argument("--max-frames", type=_positive, metavar="N", help="stop after N frames")
+    run.add_argument("--events", choices=["-"], help="also print events to standard output, as JSON lines")
+    run.add_argument("--watch", action="store_true", help="also print what a subscriber of the broker receives")
+    run.set_defaults(act=_daemon)
+
+    check = commands.add_parser("check", parents=[common], help="prove config, model, camera and broker, one by one")
+    check.add_argument("--source", metavar="S", help="instead of camera.source")
+    check.set_defaults(act=_check)
+
+    watch = commands.add_parser("watch", parents=[common], help="print the events of all devices of a broker")
+    watch.add_argument("--all", action="store_true", help="live faces and stats too")
+    watch.add_argument("--raw", action="store_true", help="topics and payloads as they come")
+    watch.set_defaults(act=_watch)
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError("must be a whole number from 1")
+    return number
+
+
+def _run(options: argparse.Namespace) -> int:
+    act: Callable[[argparse.Namespace], int] = options.act
+    try:
+        return act(options)
+    except ModuleNotFoundError as error:
+        if error.name != "cv2":
+            raise
+        raise ConfigError(
+            "OpenCV is not installed: pip install opencv-python-headless (with a window: opencv-python)"
+        ) from None
+    except ImportError as error:
+        if "lib" not in str(error) or ".so" not in str(error):
+            raise
+        raise ConfigError(f"{error}; without a desktop take opencv-python-headless instead of opencv-python") from None
+
+
+def _daemon(options: argparse.Namespace) -> int:
+    from edge import config
+
+    settings = config.load(options.config, options.overrides, options.source)
+    _set_up_logging("debug" if options.debug else settings.log.level)
+    from edge import app
+
+    wishes = app.Wishes()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        wishes.stop = True
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    app.run(settings, wishes, options.max_frames, print_events=options.events == "-", watch=options.watch)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from edge import config
+
+    settings = config.load(options.config, options.overrides, options.source)
+    _set_up_logging("error")
+    from edge.check import check
+
+    return check(settings, sys.stdout)
+
+
+def _watch(options: argparse.Namespace) -> int:
+    from edge import config
+    from edge.connection import Dialer, broker_address
+    from edge.watch import Subscriber
+
+    settings = config.load(options.config, options.overrides).mqtt
+    _set_up_logging("info")
+    host, port = broker_address(settings)
+    # A wrong name should be told at once; later losses are waited out.
+    Dialer(settings, f"emotiond-watch-{time.time_ns():x}", host, port).dial(lambda client: None, lambda: None).close()
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    with Subscriber(settings, host, port, sys.stdout, everything=options.all, raw=options.raw):
+        threading.Event().wait()
+    return 0
+
+
+def _set_up_logging(level: str) -> None:
+    logging.basicConfig(level=level.upper(), stream=sys.stderr, format="emotiond: %(message)s")

@@ -1,0 +1,319 @@
+"""Typed settings. Every key has a default; `config.yaml` in the repository shows them all with their reasons.
+
+Errors are `ConfigError`s of one line: file, dotted key, what is allowed, and the nearest right key.
+"""
+
+import difflib
+import json
+import os
+import socket
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol, TypeVar
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from edge.errors import ConfigError
+
+DEFAULT_PATHS = (Path("config.yaml"), Path("/etc/emotiond/config.yaml"))
+TOPIC_LEVEL_MAX = 64  # characters; MQTT allows 65,535 bytes for a whole topic, nobody can read that
+
+
+def _topic_level(text: str) -> str:
+    """One level of an MQTT topic: a wildcard or a separator in it would publish somewhere else."""
+    if not text or len(text) > TOPIC_LEVEL_MAX or not text.isprintable() or set("+#/$") & set(text):
+        raise ValueError(f"must be 1 to {TOPIC_LEVEL_MAX} printable characters without + # / $")
+    return text
+
+
+TopicLevel = Annotated[str, AfterValidator(_topic_level)]
+Seconds = Annotated[float, Field(ge=0, le=3600)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Settings(BaseModel):
+    # Strict, so that `port: "1883"` or `loop: 1` is an error and not a guess.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class _Retrying(Protocol):
+    @property
+    def retry_min_s(self) -> float: ...
+    @property
+    def retry_max_s(self) -> float: ...
+
+
+R = TypeVar("R", bound=_Retrying)
+
+
+def _check_retries(settings: R) -> R:
+    if settings.retry_min_s > settings.retry_max_s:
+        raise ValueError("retry_min_s must not be larger than retry_max_s")
+    return settings
+
+
+def _host(text: str) -> str:
+    if not text or "/" in text or text.isspace() or (text.count(":") == 1):
+        raise ValueError("must be 'embedded', or a host's name or address alone; its port goes to mqtt.port")
+    return text
+
+
+def _source(value: Any) -> Any:
+    if type(value) is int and value >= 0:
+        return value
+    if isinstance(value, str) and value and "\0" not in value:
+        return int(value) if value.isascii() and value.isdigit() else value
+    raise ValueError("must be builtin, a webcam's number from 0, a file, a folder or pattern of pictures, or a URL")
+
+
+class CameraConfig(_Settings):
+    """Where the frames come from."""
+
+    name: TopicLevel = "camera"
+    source: Annotated[int | str, BeforeValidator(_source)] = "builtin"
+    width: Annotated[int, Field(ge=16, le=16384)] | None = None
+    height: Annotated[int, Field(ge=16, le=16384)] | None = None
+    fps: Annotated[float, Field(gt=0, le=1000)] | None = None
+    realtime: bool | None = None
+    loop: bool | None = None
+    timeout_s: Annotated[float, Field(ge=0.1, le=60)] = 2.0
+    stale_after_s: Annotated[float, Field(ge=0.1, le=600)] = 3.0
+    retry_min_s: Annotated[float, Field(ge=0.05, le=600)] = 0.5
+    retry_max_s: Annotated[float, Field(ge=0.05, le=3600)] = 15.0
+
+    @model_validator(mode="after")
+    def _retries_in_order(self) -> "CameraConfig":
+        return _check_retries(self)
+
+
+class HaarConfig(_Settings):
+    """OpenCV's Haar cascade for frontal faces."""
+
+    kind: Literal["haar"] = "haar"
+    cascade: Path | None = None
+    search_width: Annotated[int, Field(ge=40, le=8192)] = 320
+    scale_factor: Annotated[float, Field(ge=1.01, le=4)] = 1.15
+    min_neighbors: Annotated[int, Field(ge=0, le=100)] = 4
+    min_face: Annotated[int, Field(ge=1, le=8192)] = 48
+
+
+class TrackerConfig(_Settings):
+    """How detections become tracks."""
+
+    min_overlap: Probability = 0.25
+    confirm_frames: Annotated[int, Field(ge=1, le=1000)] = 3
+    coast_s: Seconds = 0.8
+    box_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+
+class ModelConfig(_Settings):
+    """The network and what runs it."""
+
+    path: Path | None = None
+    runtime: Literal["auto", "litert", "tflite-runtime"] = "auto"
+    threads: Annotated[int, Field(ge=1, le=64)] = 1
+
+
+class EmotionConfig(_Settings):
+    """When an emotion becomes a face's stable one."""
+
+    smoothing_s: Seconds = 0.4
+    min_confidence: Probability = 0.45
+    dwell_s: Seconds = 0.5
+
+
+class MqttConfig(_Settings):
+    """The broker and what is published."""
+
+    broker: Annotated[str, AfterValidator(_host)] | None = "embedded"
+    port: Port | None = None
+    base_topic: TopicLevel = "emotiond"
+    client_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    protocol: Literal["5", "3.1.1"] = "5"
+    keepalive_s: Annotated[int, Field(ge=5, le=3600)] = 30
+    retry_min_s: Annotated[float, Field(ge=0.1, le=600)] = 1.0
+    retry_max_s: Annotated[float, Field(ge=0.1, le=3600)] = 60.0
+    username: str | None = None
+    password_file: Path | None = None
+    password_env: str | None = None
+    password_credential: str | None = None
+    tls: bool | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    queue_size: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    live_rate_hz: Annotated[float, Field(ge=0, le=1000)] = 5.0
+    stats_interval_s: Annotated[float, Field(ge=0.1, le=86400)] = 30.0
+    commands: bool = False
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> "MqttConfig":
+        passwords = [self.password_file, self.password_env, self.password_credential]
+        if sum(source is not None for source in passwords) > 1:
+            raise ValueError("give one of password_file, password_env and password_credential")
+        if any(source is not None for source in passwords) and self.username is None:
+            raise ValueError("a password needs a username")
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file go together")
+        if self.tls is False and (self.ca_file or self.cert_file):
+            raise ValueError("ca_file and cert_file need tls: true")
+        return _check_retries(self)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the daemon brings its own broker on the loopback interface."""
+        return self.broker == "embedded"
+
+    @property
+    def use_tls(self) -> bool:
+        """As configured; when nothing is said, every broker that is not on this machine is asked for TLS."""
+        if self.tls is not None:
+            return self.tls
+        return bool(self.ca_file or self.cert_file or self.broker not in ("embedded", "localhost", "127.0.0.1", "::1"))
+
+    @property
+    def password(self) -> str | None:
+        """Read from where the configuration says. Raises ConfigError; the error never shows the secret."""
+        if self.password_env is not None:
+            if self.password_env not in os.environ:
+                raise ConfigError(f"mqtt.password_env: the environment variable {self.password_env} is not set")
+            return os.environ[self.password_env]
+        path, key = self.password_file, "password_file"
+        if self.password_credential is not None:
+            folder = os.environ.get("CREDENTIALS_DIRECTORY")
+            if folder is None:
+                raise ConfigError(
+                    "mqtt.password_credential: no $CREDENTIALS_DIRECTORY; add LoadCredential= to the unit"
+                )
+            path, key = Path(folder) / self.password_credential, "password_credential"
+        if path is None:
+            return None
+        try:
+            return path.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"mqtt.{key}: cannot read {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}"
+            ) from None
+
+
+class LogConfig(_Settings):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+def _host_name() -> str:
+    """The host's name without its domain, as far as a topic can carry it."""
+    name = "".join(c for c in socket.gethostname().split(".")[0] if c.isprintable() and c not in "+#/$")
+    return name[:TOPIC_LEVEL_MAX] or "device"
+
+
+class Config(_Settings):
+    """All settings of the daemon."""
+
+    device: TopicLevel = Field(default_factory=_host_name)
+    camera: CameraConfig = CameraConfig()
+    detector: HaarConfig = HaarConfig()
+    tracker: TrackerConfig = TrackerConfig()
+    model: ModelConfig = ModelConfig()
+    emotion: EmotionConfig = EmotionConfig()
+    mqtt: MqttConfig = MqttConfig()
+    log: LogConfig = LogConfig()
+
+
+def load(path: Path | None = None, overrides: Iterable[str] = (), source: str | None = None) -> Config:
+    """Read a configuration file and lay `--set a.b=v` overrides over it.
+
+    Without `path`, the first of `DEFAULT_PATHS` that exists, else the defaults. Raises ConfigError.
+    """
+    if path is None:
+        path = next((candidate for candidate in DEFAULT_PATHS if candidate.is_file()), None)
+    tree = {} if path is None else _read_yaml(path)
+    config = _validate(tree, str(path))
+    for override in overrides:
+        _apply_override(tree, override)
+        config = _validate(tree, f"--set {override}")
+    if source is not None:
+        tree["camera"] = {**(tree.get("camera") or {}), "source": source}
+        config = _validate(tree, f"--source {source}")
+    return config
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: {_yaml_problem(error)}") from None
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: must be a mapping of keys to values, as in the project's config.yaml")
+    return tree
+
+
+def _yaml_problem(error: Exception) -> str:
+    """One line that says where. PyYAML counts lines and columns from 0, people from 1."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0] or type(error).__name__
+    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else f"not YAML: {problem}"
+
+
+def _apply_override(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError(f"--set {override}: must look like section.key=value")
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"--set {override}: {_yaml_problem(error)}") from None
+    *sections, last = key.split(".")
+    for section in sections:
+        if not isinstance(tree.get(section), dict):
+            tree[section] = {}
+        tree = tree[section]
+    tree[last] = value
+
+
+def _validate(tree: Mapping[str, Any], origin: str) -> Config:
+    # An empty section (`mqtt:` and nothing below it) is null in YAML and means the defaults.
+    tree = {key: value for key, value in tree.items() if value is not None or key not in Config.model_fields}
+    try:
+        # By way of JSON: pydantic's strict mode takes a path from JSON's text, but not from a Python string.
+        return Config.model_validate_json(json.dumps(tree, default=str))
+    except (ValueError, RecursionError) as error:
+        if not isinstance(error, ValidationError):
+            raise ConfigError(f"{origin}: holds values that no setting can have: {error}") from None
+        problems = error.errors()
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise ConfigError(f"{origin}: {_explain(problems[0])}{more}") from None
+
+
+def _explain(problem: ErrorDetails) -> str:
+    # Settings are two levels deep; what follows in a location is pydantic's own (`source.int`: a union's branch).
+    keys = [str(part) for part in problem["loc"][:2]]
+    dotted = ".".join(keys)
+    if problem["type"] != "extra_forbidden":
+        rule = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        return f"{dotted}: {rule}{_given(problem)}"
+    *sections, wrong = keys
+    allowed = _fields_at(sections)
+    nearest = difflib.get_close_matches(wrong, allowed, n=1)
+    hint = f"did you mean {nearest[0]}?" if nearest else f"known keys: {', '.join(allowed)}"
+    return f"{dotted}: unknown key, {hint}"
+
+
+def _given(problem: ErrorDetails) -> str:
+    given = problem.get("input")
+    return "" if isinstance(given, dict) else f", not {str(given)[:80]!r}"
+
+
+def _fields_at(sections: list[str]) -> list[str]:
+    model: Any = Config
+    for section in sections:
+        model = model.model_fields[section].annotation
+    return list(model.model_fields)

@@ -1,0 +1,171 @@
+"""One MQTT connection, with what a person must know when there is none. Used by daemon, `check` and `watch`."""
+
+import ssl
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edge.config import MqttConfig
+from edge.errors import ConfigError, ServiceUnavailableError
+
+PROTOCOLS = {"5": paho.MQTTv5, "3.1.1": paho.MQTTv311}
+IN_FLIGHT_MAX = 20  # unacknowledged QoS 1 messages; past its own window of this size paho would queue inside
+CONNACK_TIMEOUT_S = 5.0
+UNSUPPORTED_PROTOCOL, BAD_PASSWORD, NOT_AUTHORIZED = 132, 134, 135  # MQTT 5.0, 2.4; paho maps 3.1.1's to them
+PORT, TLS_PORT = 1883, 8883
+
+
+class BrokerRefusesError(ServiceUnavailableError):
+    """The broker answered and said no, or its certificate did. `reason` is MQTT's code where there is one."""
+
+    def __init__(self, text: str, reason: int | None = None) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+    @property
+    def needs_a_person(self) -> bool:
+        """Whether the same try in a second would be pointless."""
+        return self.reason in (None, BAD_PASSWORD, NOT_AUTHORIZED)
+
+
+class _NoAnswerError(ServiceUnavailableError):
+    """TCP connects, MQTT does not."""
+
+
+class Connection:
+    """A paho client for the time of one connection; it never connects again by itself.
+
+    `wake` is called, on paho's thread, when something was acknowledged or the connection was lost.
+    """
+
+    def __init__(self, config: MqttConfig, client_id: str, protocol: str, wake: Callable[[], None]) -> None:
+        self.protocol = protocol
+        self._wake = wake
+        self._answered, self._ended = threading.Event(), threading.Event()
+        self._answer: ReasonCode | None = None
+        self.end_reason: str = ""
+        self.acknowledged: deque[tuple[int, ReasonCode]] = deque()
+        self.client = paho.Client(
+            CallbackAPIVersion.VERSION2, client_id, protocol=PROTOCOLS[protocol], reconnect_on_failure=False
+        )
+        self.client.max_inflight_messages_set(IN_FLIGHT_MAX)
+        self.client.connect_timeout = CONNACK_TIMEOUT_S
+        if config.username is not None:
+            self.client.username_pw_set(config.username, config.password)
+        if config.use_tls:
+            self.client.tls_set_context(tls_context(config))
+        self.client.on_connect = self._on_connect
+        self.client.on_disconnect = self._on_disconnect
+        self.client.on_publish = self._on_publish
+
+    @property
+    def lost(self) -> bool:
+        """Whether the connection has ended; `end_reason` says why."""
+        return self._ended.is_set()
+
+    def open(self, host: str, port: int, keepalive_s: int) -> None:
+        """Connect and wait for the broker's word. Raises ServiceUnavailableError."""
+        where = f"mqtt.broker: {host}:{port}"
+        try:
+            self.client.connect(host, port, keepalive_s)
+        except ssl.SSLCertVerificationError as error:
+            raise BrokerRefusesError(
+                f"{where}: its TLS certificate does not hold: {error.verify_message}; see mqtt.ca_file"
+            ) from None
+        except ssl.SSLError as error:
+            raise BrokerRefusesError(f"{where}: no TLS there ({error.reason or error}); see mqtt.port") from None
+        except (OSError, ValueError) as error:
+            reason = "timed out" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or error
+            raise ServiceUnavailableError(f"{where}: cannot be reached: {reason}") from None
+        self.client.loop_start()
+        self._answered.wait(CONNACK_TIMEOUT_S)
+        answer = self._answer
+        if answer is None:
+            self.close()
+            raise _NoAnswerError(
+                f"{where}: {'closes the connection' if self.lost else 'connects, but does not answer'}"
+            )
+        if answer.is_failure:
+            self.close()
+            raise BrokerRefusesError(f"{where}: refuses: {answer} (reason code {answer.value})", answer.value)
+
+    def publish(self, topic: str, payload: str, qos: int, retain: bool) -> int:
+        """Hand a message to paho's network thread; returns the id that comes back in `acknowledged`."""
+        return self.client.publish(topic, payload, qos, retain).mid
+
+    def close(self) -> None:
+        """Disconnect cleanly, so that the broker forgets the last will, and end the network thread."""
+        self.client.disconnect()
+        self.client.loop_stop()
+
+    def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
+        self._answer = reason
+        self._answered.set()
+
+    def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
+        self.end_reason = str(reason)
+        self._ended.set()
+        self._answered.set()
+        self._wake()
+
+    def _on_publish(self, client: Any, userdata: Any, mid: int, reason: ReasonCode, properties: Any) -> None:
+        # paho holds its lock here: taking one of ours that is also held during a publish would deadlock.
+        self.acknowledged.append((mid, reason))
+        self._wake()
+
+
+class Dialer:
+    """Knows where the broker is, and with which protocol it can be spoken to."""
+
+    def __init__(self, config: MqttConfig, client_id: str, host: str, port: int) -> None:
+        self._config, self._client_id, self._host, self._port = config, client_id, host, port
+        self._protocol: str = config.protocol
+
+    def dial(self, prepare: Callable[[paho.Client], None], wake: Callable[[], None]) -> Connection:
+        """A connection that stands; `prepare` sees the client before it connects. Raises ServiceUnavailableError.
+
+        A broker that knows no MQTT 5 says so, or just hangs up: it is then spoken to in 3.1.1.
+        """
+        try:
+            return self._dial(self._protocol, prepare, wake)
+        except (BrokerRefusesError, _NoAnswerError) as error:
+            if self._protocol != "5" or getattr(error, "reason", UNSUPPORTED_PROTOCOL) != UNSUPPORTED_PROTOCOL:
+                raise
+            try:
+                connection = self._dial("3.1.1", prepare, wake)
+            except ServiceUnavailableError:
+                raise error from None
+            self._protocol = "3.1.1"
+            return connection
+
+    def _dial(self, protocol: str, prepare: Callable[[paho.Client], None], wake: Callable[[], None]) -> Connection:
+        connection = Connection(self._config, self._client_id, protocol, wake)
+        prepare(connection.client)
+        connection.open(self._host, self._port, self._config.keepalive_s)
+        return connection
+
+
+def broker_address(config: MqttConfig) -> tuple[str, int]:
+    """Host and port of a broker that is not embedded, or where an embedded one is by default."""
+    host = "127.0.0.1" if config.embedded or config.broker is None else config.broker
+    return host, config.port or (TLS_PORT if config.use_tls else PORT)
+
+
+def tls_context(config: MqttConfig) -> ssl.SSLContext:
+    """TLS 1.2 or newer with verified certificates. Raises ConfigError for a file that cannot be used."""
+    try:
+        context = ssl.create_default_context(cafile=config.ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise ConfigError(f"mqtt.ca_file: {config.ca_file}: {error.strerror or error}") from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if config.cert_file is not None:
+        try:
+            context.load_cert_chain(config.cert_file, config.key_file, password=lambda: "")
+        except OSError as error:
+            raise ConfigError(f"mqtt.cert_file: {config.cert_file}: {error.strerror or error}") from None
+    return context

@@ -1,0 +1,98 @@
+"""What the daemon says about itself: to systemd, and as figures."""
+
+import contextlib
+import os
+import socket
+import time
+from collections import deque
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge import __version__
+from edge.messages import SCHEMA_VERSION, Origin, timestamp
+
+LATENCIES_KEPT = 4096  # of the newest frames between two stats messages
+THERMAL_ZONE = Path("/sys/class/thermal/thermal_zone0/temp")  # m°C; the processor's on a Raspberry Pi
+
+
+class Notifier:
+    """Tells systemd how it goes (sd_notify(3)); does nothing where nobody asked."""
+
+    def __init__(self) -> None:
+        address = os.environ.get("NOTIFY_SOCKET", "")
+        # A name that begins with @ is in Linux's abstract namespace.
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        watchdog_us = os.environ.get("WATCHDOG_USEC", "")
+        self._watchdog_s = int(watchdog_us) / 1e6 / 2 if watchdog_us.isdecimal() else None
+        self._alive_due_at = 0.0
+
+    def say(self, *lines: str) -> None:
+        """`READY=1`, `STATUS=...`, `STOPPING=1`."""
+        if not self._address:
+            return
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.setblocking(False)
+            channel.sendto("\n".join(lines).encode(), self._address)
+
+    def alive(self) -> None:
+        """Feed the watchdog; call it from the loop only, as often as you like."""
+        now = time.monotonic()
+        if self._watchdog_s is not None and now >= self._alive_due_at:
+            self._alive_due_at = now + self._watchdog_s
+            self.say("WATCHDOG=1")
+
+
+class Counters:
+    """The loop's figures since the last stats message."""
+
+    def __init__(self) -> None:
+        self._started_at = time.monotonic()
+        self._began_at = self._started_at
+        self._frames, self._drops_before = 0, 0
+        self._latencies_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
+
+    def frame_done(self, captured_at: float) -> None:
+        """A frame's events were handed on."""
+        self._frames += 1
+        self._latencies_ms.append((time.monotonic() - captured_at) * 1000)
+
+    def stats_message(self, origin: Origin, runtime: str, drops: Mapping[str, int], queued: int) -> dict[str, Any]:
+        """The figures since the last call; drops are totals since the start, by cause."""
+        now = time.monotonic()
+        seconds = max(now - self._began_at, 1e-3)
+        not_processed = drops.get("superseded", 0) + drops.get("undecodable", 0)
+        arrived = self._frames + not_processed - self._drops_before
+        latency_ms = None
+        if self._latencies_ms:
+            p50, p95, p99 = np.percentile(list(self._latencies_ms), [50, 95, 99])
+            latency_ms = {"p50": round(float(p50), 1), "p95": round(float(p95), 1), "p99": round(float(p99), 1)}
+        message = {
+            "v": SCHEMA_VERSION,
+            "device": origin.device,
+            "camera": origin.camera,
+            "fps_in": round(arrived / seconds, 1),
+            "fps_out": round(self._frames / seconds, 1),
+            "latency_ms": latency_ms,
+            "drops": dict(drops),
+            "queue": queued,
+            "temperature_c": _temperature_c(),
+            "uptime_s": round(now - self._started_at),
+            "version": __version__,
+            "model": origin.model,
+            "runtime": runtime,
+            "at": timestamp(datetime.now(timezone.utc)),
+        }
+        self._began_at, self._frames, self._drops_before = now, 0, not_processed
+        self._latencies_ms.clear()
+        return message
+
+
+def _temperature_c() -> float | None:
+    try:
+        return int(THERMAL_ZONE.read_text()) / 1000
+    except (OSError, ValueError):
+        return None

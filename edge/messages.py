@@ -1,0 +1,125 @@
+"""The topics and the JSON that is published to them. Pure; docs/topics.md describes the same for readers."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from edge.pipeline import Sight
+from edge.records import Box, Event, Reading
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topics of one camera of one device: `<base>/<device>/...`, of fixed depth."""
+
+    base: str
+    device: str
+    camera: str
+
+    @property
+    def status(self) -> str:
+        """`online`, `stopped`, `offline`."""
+        return f"{self.base}/{self.device}/status"
+
+    @property
+    def stats(self) -> str:
+        """The daemon's figures."""
+        return f"{self.base}/{self.device}/stats"
+
+    def command(self, name: str) -> str:
+        """What the device obeys, if it may."""
+        return f"{self.base}/{self.device}/cmd/{name}"
+
+    def of_camera(self, name: str) -> str:
+        """`status`, `events`, `faces` or `emotion` of the camera."""
+        return f"{self.base}/{self.device}/{self.camera}/{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who says it: stands in every message."""
+
+    device: str
+    camera: str
+    model: str
+    """The first 12 digits of the model file's sha256."""
+
+
+def event_message(event: Event, origin: Origin) -> dict[str, Any]:
+    """One change of one face."""
+    reading = event.reading
+    return {
+        "v": SCHEMA_VERSION,
+        "id": event.id,
+        "type": event.type,
+        "device": origin.device,
+        "camera": origin.camera,
+        "track": reading.track.id,
+        "emotion": reading.emotion,
+        "previous": event.previous,
+        "confidence": round(reading.confidence, 3),
+        "scores": reading.scores.as_dict(),
+        "box": _as_list(reading.track.box),
+        "frame": list(event.frame_size),
+        "started_at": timestamp(event.started_at),
+        "at": timestamp(event.at),
+        "latency_ms": round(event.latency_ms, 1),
+        "model": origin.model,
+    }
+
+
+def faces_message(sight: Sight, origin: Origin) -> dict[str, Any]:
+    """All faces of a frame, live."""
+    faces = [
+        {
+            "track": reading.track.id,
+            "emotion": reading.emotion,
+            "confidence": round(reading.confidence, 3),
+            "scores": reading.scores.as_dict(),
+            "box": _as_list(reading.track.box),
+        }
+        for reading in sight.readings
+    ]
+    return {
+        "v": SCHEMA_VERSION,
+        "device": origin.device,
+        "camera": origin.camera,
+        "seq": sight.frame.seq,
+        "frame": list(sight.frame.size),
+        "faces": faces,
+        "at": timestamp(sight.frame.wall_time),
+    }
+
+
+def emotion_message(readings: Iterable[Reading], at: datetime, origin: Origin) -> dict[str, Any]:
+    """The dominant emotion: the stable one of the largest face that has one; null when there is none."""
+    faces = list(readings)
+    certain = [face for face in faces if face.emotion is not None]
+    dominant = max(certain, key=lambda face: face.track.box.w * face.track.box.h, default=None)
+    return {
+        "v": SCHEMA_VERSION,
+        "device": origin.device,
+        "camera": origin.camera,
+        "emotion": dominant.emotion if dominant else None,
+        "confidence": round(dominant.confidence, 3) if dominant else None,
+        "faces": len(faces),
+        "at": timestamp(at),
+    }
+
+
+def encode(message: dict[str, Any]) -> str:
+    """JSON in one line, without blanks."""
+    return json.dumps(message, separators=(",", ":"), ensure_ascii=False)
+
+
+def timestamp(at: datetime) -> str:
+    """UTC, ISO 8601 with milliseconds: `2026-11-21T08:05:56.123Z`."""
+    return at.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _as_list(box: Box) -> list[int]:
+    return [box.x, box.y, box.w, box.h]

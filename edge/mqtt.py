@@ -1,0 +1,215 @@
+"""Events and states to the broker. The loop leaves messages here and goes on; one thread sends them.
+
+What has to survive a connection stands here and not in the MQTT client: the spool of unacknowledged events, and
+the newest text of every retained topic, which is sent again on each new connection.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import paho.mqtt.client as paho
+
+from edge.backoff import Backoff
+from edge.config import MqttConfig
+from edge.connection import IN_FLIGHT_MAX, BrokerRefusesError, Connection, Dialer
+from edge.errors import ServiceUnavailableError
+from edge.messages import Origin, Topics, emotion_message, encode, event_message, faces_message
+from edge.pipeline import Sight
+from edge.records import Event
+from edge.spool import MemorySpool
+
+log = logging.getLogger(__name__)
+
+FAREWELL_S = 1.0  # for the last messages of a clean exit
+CHECK_S = 1.0  # between looks at a connection that gave no sign
+
+
+class MqttLink:
+    """A sink that never blocks: every method but `__exit__` only leaves a message for the sending thread.
+
+    `on_command` is called on the network thread with `pause` or `resume`, if `config.commands` allows it.
+    """
+
+    def __init__(
+        self, config: MqttConfig, dialer: Dialer, topics: Topics, origin: Origin, on_command: Callable[[str], None]
+    ) -> None:
+        self._config, self._dialer, self._topics, self._origin = config, dialer, topics, origin
+        self._on_command = on_command
+        self._spool = MemorySpool(config.queue_size)
+        self._retained: dict[str, str] = {}
+        self._passing: dict[str, str] = {}  # live messages: the newest of each topic
+        self._unsent: dict[str, None] = {}  # retained topics that this connection was not given yet, in order
+        self._lock = threading.Lock()  # guards the three above
+        self._work = threading.Event()
+        self._closing = False
+        self._connected = False
+        self._problem: str | None = None
+        self._in_flight: dict[int, int | None] = {}  # message id -> spool number; None for a retained state
+        self._last_sent = 0
+        self._live_due_at = 0.0
+        self._emotion_key: tuple[Any, ...] | None = None
+        self._said_refused = False
+        self._events_refused, self._live_superseded = 0, 0
+        self._thread = threading.Thread(target=self._run, name="mqtt-send", daemon=True)
+
+    def __enter__(self) -> "MqttLink":
+        self._set_state(self._topics.status, "online")
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.camera_status("offline")
+        self._set_state(self._topics.status, "stopped")
+        self._closing = True
+        self._work.set()
+        self._thread.join(FAREWELL_S + 0.2)
+
+    @property
+    def queued(self) -> int:
+        """Events that the broker has not acknowledged."""
+        return len(self._spool)
+
+    @property
+    def drops(self) -> dict[str, int]:
+        """Messages that were not sent, by cause."""
+        return {
+            "events_overflowed": self._spool.dropped,
+            "events_refused": self._events_refused,
+            "live_superseded": self._live_superseded,
+        }
+
+    def publish(self, event: Event) -> None:
+        """Send an event, now or when the broker is back. When the spool is full its oldest event goes."""
+        self._spool.append(encode(event_message(event, self._origin)))
+        self._work.set()
+
+    def show(self, sight: Sight) -> None:
+        """Send the faces of a frame, at most `live_rate_hz`; and the dominant emotion when it changes."""
+        dominant = emotion_message(sight.readings, sight.frame.wall_time, self._origin)
+        key = (dominant["emotion"], dominant["faces"])
+        if key != self._emotion_key:
+            self._emotion_key = key
+            self._set_state(self._topics.of_camera("emotion"), encode(dominant))
+        now = time.monotonic()
+        if self._config.live_rate_hz > 0 and now >= self._live_due_at:
+            self._live_due_at = now + 1 / self._config.live_rate_hz
+            self._pass(self._topics.of_camera("faces"), encode(faces_message(sight, self._origin)))
+
+    def camera_status(self, status: str) -> None:
+        """Say `online`, `offline` or `paused` of the camera."""
+        self._set_state(self._topics.of_camera("status"), status)
+
+    def stats(self, message: dict[str, Any]) -> None:
+        """Send the daemon's figures."""
+        self._pass(self._topics.stats, encode(message))
+
+    def _set_state(self, topic: str, text: str) -> None:
+        with self._lock:
+            self._retained[topic] = text
+            self._unsent.pop(topic, None)  # to the end: `stopped` is the last that is heard of a device
+            self._unsent[topic] = None
+        self._work.set()
+
+    def _pass(self, topic: str, text: str) -> None:
+        with self._lock:
+            self._live_superseded += topic in self._passing
+            self._passing[topic] = text
+        self._work.set()
+
+    # Everything below runs on the sending thread.
+
+    def _run(self) -> None:
+        backoff = Backoff(self._config.retry_min_s, self._config.retry_max_s)
+        while not self._closing:
+            try:
+                connection = self._dialer.dial(self._prepare, self._work.set)
+            except ServiceUnavailableError as error:
+                self._say(str(error))
+                hopeless = isinstance(error, BrokerRefusesError) and error.needs_a_person
+                self._wait(self._config.retry_max_s if hopeless else backoff.next())
+                continue
+            self._say(None)
+            backoff.reset()
+            self._serve(connection)
+            if connection.lost and not self._closing:
+                self._say(f"mqtt.broker: connection lost: {connection.end_reason}")
+                self._wait(backoff.next())
+            connection.close()
+
+    def _prepare(self, client: paho.Client) -> None:
+        client.will_set(self._topics.status, "offline", qos=1, retain=True)
+        if self._config.commands:
+            client.on_message = self._on_message
+
+    def _serve(self, connection: Connection) -> None:
+        """Send until the connection is lost, or until all is said and the link is closing."""
+        if self._config.commands:
+            connection.client.subscribe(self._topics.command("+"), qos=1)
+        self._in_flight.clear()
+        self._last_sent = 0  # what was not acknowledged on the connection before is sent again, in order
+        with self._lock:
+            self._unsent = dict.fromkeys(self._retained)
+        deadline = float("inf")
+        while not connection.lost and time.monotonic() < deadline:
+            self._work.wait(CHECK_S if deadline == float("inf") else 0.05)
+            self._work.clear()
+            closing = self._closing  # read before sending: what was left before it was set is sent too
+            self._take_acknowledgements(connection)
+            self._send(connection)
+            if closing:
+                deadline = min(deadline, time.monotonic() + FAREWELL_S)
+                if not self._in_flight and not self._spool.after(self._last_sent, 1):
+                    return
+
+    def _send(self, connection: Connection) -> None:
+        with self._lock:
+            states = [(topic, self._retained[topic]) for topic in self._unsent]
+            self._unsent.clear()
+            passing = list(self._passing.items())
+            self._passing.clear()
+        # Events first, so that none follows `stopped`.
+        for number, message in self._spool.after(self._last_sent, max(0, IN_FLIGHT_MAX - len(self._in_flight))):
+            mid = connection.publish(self._topics.of_camera("events"), message, qos=1, retain=False)
+            self._in_flight[mid] = number
+            self._last_sent = number
+        for topic, text in states:
+            self._in_flight[connection.publish(topic, text, qos=1, retain=True)] = None
+        for topic, text in passing:
+            connection.publish(topic, text, qos=0, retain=False)
+
+    def _take_acknowledgements(self, connection: Connection) -> None:
+        while connection.acknowledged:
+            mid, reason = connection.acknowledged.popleft()
+            number = self._in_flight.pop(mid, None)
+            if reason.is_failure and not self._said_refused:
+                self._said_refused = True
+                log.error("the broker refuses what is published: %s (reason code %d)", reason, reason.value)
+            if number is not None:
+                self._spool.remove(number)
+                self._events_refused += reason.is_failure
+
+    def _say(self, problem: str | None) -> None:
+        """Once per change."""
+        if problem is not None and problem != self._problem:
+            log.warning("%s; events are kept and sent when it is back", problem)
+        elif problem is None:
+            log.info("connected to the broker")
+        self._problem = problem
+
+    def _wait(self, seconds: float) -> None:
+        due_at = time.monotonic() + seconds
+        while not self._closing and (left := due_at - time.monotonic()) > 0:
+            # New messages wake this thread too; they cannot be sent now.
+            self._work.wait(min(left, CHECK_S))
+            self._work.clear()
+            time.sleep(0.01)
+
+    def _on_message(self, client: Any, userdata: Any, message: paho.MQTTMessage) -> None:
+        name = message.topic.rpartition("/")[2]
+        if name in ("pause", "resume") and not message.retain:
+            self._on_command(name)
+        else:
+            log.warning("%s: not a command; known are pause and resume, not retained", message.topic)

@@ -1,0 +1,126 @@
+"""A subscriber for people: what a device publishes, a line a message."""
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TextIO
+
+import paho.mqtt.client as paho
+
+from edge.backoff import Backoff
+from edge.config import MqttConfig
+from edge.connection import Dialer
+from edge.errors import ServiceUnavailableError
+
+log = logging.getLogger(__name__)
+
+UNCERTAIN = "uncertain"
+
+
+class Subscriber:
+    """Writes the messages of all devices below a base topic to `out` while it is entered; comes back by itself.
+
+    `everything` adds the live and stats messages; `raw` writes topic and payload as they came.
+    """
+
+    def __init__(
+        self, config: MqttConfig, host: str, port: int, out: TextIO, *, everything: bool = False, raw: bool = False
+    ) -> None:
+        self._config, self._out, self._raw = config, out, raw
+        self._topics = ["#"] if everything else ["+/status", "+/+/status", "+/+/events", "+/+/emotion"]
+        self._dialer = Dialer(config, f"emotiond-watch-{time.time_ns():x}", host, port)
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def __enter__(self) -> "Subscriber":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        # The daemon's last words are on their way.
+        time.sleep(0.1)
+        self._stop.set()
+        self._wake.set()
+        self._thread.join(timeout=1)
+
+    def _run(self) -> None:
+        backoff = Backoff(self._config.retry_min_s, self._config.retry_max_s)
+        said: str | None = None
+        while not self._stop.is_set():
+            try:
+                connection = self._dialer.dial(self._prepare, self._wake.set)
+            except ServiceUnavailableError as error:
+                if str(error) != said:
+                    log.warning("%s", error)
+                said = str(error)
+                self._stop.wait(backoff.next())
+                continue
+            said = None
+            backoff.reset()
+            connection.client.subscribe([(f"{self._config.base_topic}/{topic}", 1) for topic in self._topics])
+            while not self._stop.is_set() and not connection.lost:
+                self._wake.wait(1)
+                self._wake.clear()
+            connection.close()
+
+    def _prepare(self, client: paho.Client) -> None:
+        client.on_message = self._on_message
+
+    def _on_message(self, client: Any, userdata: Any, message: paho.MQTTMessage) -> None:
+        text = message.payload.decode("utf-8", errors="replace")
+        line = f"{message.topic} {text}" if self._raw else describe(message.topic, text)
+        # What a network sent must not steer a terminal.
+        self._out.write("".join(c if c.isprintable() else "�" for c in line) + "\n")
+        self._out.flush()
+
+
+def describe(topic: str, text: str) -> str:
+    """A message as a line for people; one that is not emotiond's is shown as it is."""
+    _, _, name = topic.partition("/")
+    where, _, kind = name.rpartition("/")
+    describer = DESCRIBERS.get(kind)
+    if describer is None:
+        return f"{name:<24} {text}"
+    try:
+        return f"{where:<20} {describer(json.loads(text))}"
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        return f"{name:<24} {text}"
+
+
+def _event(message: dict[str, Any]) -> str:
+    emotion, confidence = message["emotion"] or UNCERTAIN, round(message["confidence"] * 100)
+    shown = {
+        "new": f"face {message['track']} appears",
+        "update": f"face {message['track']} {message['previous'] or UNCERTAIN} -> {emotion} ({confidence} %)",
+        "end": f"face {message['track']} is gone, last {emotion}",
+    }[message["type"]]
+    return f"{message['at'][11:23]}  {shown}"
+
+
+def _emotion(message: dict[str, Any]) -> str:
+    faces = message["faces"]
+    return f"{message['at'][11:23]}  now {message['emotion'] or UNCERTAIN if faces else 'nobody'}, faces: {faces}"
+
+
+def _faces(message: dict[str, Any]) -> str:
+    faces = [f"{face['track']}: {face['emotion'] or UNCERTAIN} {face['confidence']:.2f}" for face in message["faces"]]
+    return f"{message['at'][11:23]}  faces {', '.join(faces) or 'none'}"
+
+
+def _stats(message: dict[str, Any]) -> str:
+    latency = message["latency_ms"] or {}
+    return (
+        f"{message['at'][11:23]}  {message['fps_out']} frames/s of {message['fps_in']}, "
+        f"latency p95 {latency.get('p95')} ms, queue {message['queue']}, drops {sum(message['drops'].values())}"
+    )
+
+
+DESCRIBERS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "events": _event,
+    "emotion": _emotion,
+    "faces": _faces,
+    "stats": _stats,
+}
