@@ -1,7 +1,7 @@
 """FER2013 in its two public forms, with FER+ votes, as arrays; and which rows may be learned from.
 
 The official CSV (`emotion,pixels,Usage`; Goodfellow et al. 2013, arXiv:1307.0414), plain, .gz or .xz, or Kaggle's
-image folders (`train/<emotion>/*.png`, `test/...`). Parsed once, then kept as one array file named by the source's hash.
+image folders (`train/<emotion>/*.png`, `test/...`). A CSV is parsed once, then kept as one array file named by its hash.
 """
 
 import csv
@@ -40,8 +40,12 @@ VOTE_COLUMNS: Final = (
 _VOTES_IN_EMOTION_ORDER = (4, 5, 6, 1, 3, 2, 0)
 _SPELLINGS: Final = {
     **{emotion: emotion for emotion in EMOTIONS},
-    **{"anger": "angry", "disgusted": "disgust", "fearful": "fear", "happiness": "happy", "sadness": "sad"},
-    **{"surprised": "surprise"},
+    "anger": "angry",
+    "disgusted": "disgust",
+    "fearful": "fear",
+    "happiness": "happy",
+    "sadness": "sad",
+    "surprised": "surprise",
 }
 _FOLDER_USAGES: Final = {"train": "Training", "test": "test"}
 _PICTURES: Final = {".png", ".jpg", ".jpeg", ".bmp"}

@@ -121,10 +121,11 @@ def build_training_model(config: TrainConfig) -> keras.Model:
     """The network with the layers and precision that train fastest on this backend, not yet compiled."""
     on_torch = keras.backend.backend() == "torch"
     precision = ("mixed_bfloat16" if on_torch else "float32") if config.precision == "auto" else config.precision
-    norm = None
-    if on_torch:
-        from training.torch_norm import FusedBatchNormalization as norm  # needs torch, which other backends lack
-    return build_model(config.width, config.dropout, precision, norm, config.seed)
+    if not on_torch:
+        return build_model(config.width, config.dropout, precision, seed=config.seed)
+    from training.torch_norm import FusedBatchNormalization  # imports torch, which other backends may lack
+
+    return build_model(config.width, config.dropout, precision, FusedBatchNormalization, config.seed)
 
 
 @dataclass
@@ -342,7 +343,7 @@ def train(
         np.save(folder / "validation_rows.npy", validation.rows)
         say(
             f"{len(learned):,} rows to learn from, {len(validation):,} to validate on, {len(EMOTIONS)} emotions; "
-            f"{model.count_params():,} parameters on {keras.backend.backend()}, {model.dtype_policy.name}"
+            f"{model.count_params():,} parameters on {keras.backend.backend()}, {model.get_layer('stem_conv').dtype_policy.name}"
         )
     model.fit(
         batches,
