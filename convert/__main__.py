@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from edge.errors import EmotiondError
-from training.console import say
+from training.console import quiet, say
 
 # TensorFlow is imported inside `convert`: --help and usage errors answer at once.
 
@@ -47,15 +47,16 @@ def convert(options: argparse.Namespace) -> int:
 
     # model.export writes a SavedModel for TFLite on this backend only.
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from convert import calibration, golden, parity, quantize
+    with quiet():
+        from convert import calibration, golden, parity, quantize
 
     chosen = calibration.find(dataset)
     if chosen is None:
         say(f"this data lacks rows of {calibration.INDICES.name}: drawing calibration rows anew")
         chosen = calibration.draw(dataset)
     model = quantize.load_float32(options.model)
-    float32, int8 = quantize.to_tflite(model, lambda: calibration.inputs(chosen.images))
+    with quiet():
+        float32, int8 = quantize.to_tflite(model, lambda: calibration.inputs(chosen.images))
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "float32.tflite").write_bytes(float32)
     (options.out / "int8.tflite").write_bytes(int8)

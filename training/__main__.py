@@ -1,21 +1,26 @@
 """`python -m training`: train, evaluate, report, explain, and a look at the data."""
 
 import argparse
-import os
+import json
 import sys
 from pathlib import Path
 
 from edge.errors import EmotiondError
 from training.config import TrainConfig
-from training.console import say
+from training.console import quiet, say
 
 # Keras and TensorFlow are imported inside the commands: --help and usage errors answer at once.
+
+
+class UsageError(EmotiondError):
+    """Arguments that do not go together."""
+
+    exit_code = 2
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = build_parser().parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow greets on stderr otherwise
     try:
         return int(options.run(options))
     except EmotiondError as error:
@@ -46,6 +51,18 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int)
     train.add_argument("--votes", type=Path, metavar="CSV", help="FER+ votes; default: fer2013new.csv beside the CSV")
     train.set_defaults(run=_train)
+
+    evaluate = commands.add_parser("evaluate", help="judge a .keras or .tflite network on one split")
+    evaluate.add_argument("--model", type=Path, required=True, metavar="M")
+    _add_data(evaluate)
+    evaluate.add_argument(
+        "--usage", default="PublicTest", help="Training, PublicTest, PrivateTest or test (default: %(default)s)"
+    )
+    evaluate.add_argument("--votes", type=Path, metavar="CSV", help="FER+ votes, for the accuracy on clear majorities")
+    evaluate.add_argument(
+        "--json", type=Path, metavar="PATH", help="also write the figures as JSON; - is standard output"
+    )
+    evaluate.set_defaults(run=_evaluate)
     return parser
 
 
@@ -70,9 +87,30 @@ def _train(options: argparse.Namespace) -> int:
     votes = options.votes or (data.find_votes(options.data) if settings.label_share < 1 else None)
     dataset = data.load(options.data, votes)
     say(data.class_table(dataset))
-    from training.train import train
+    with quiet():
+        from training.train import train
 
     train(dataset, settings, options.out, options.resume)
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from training import data
+
+    if options.usage not in data.USAGES:
+        mixed = "Training" in options.usage and options.usage != "Training"
+        why = "an evaluation must not mix in Training rows" if mixed else "unknown"
+        raise UsageError(f"--usage {options.usage}: {why}; give one of {', '.join(data.USAGES)}")
+    from training import evaluate
+
+    result = evaluate.evaluate(options.model, data.load(options.data, options.votes), options.usage)
+    text = json.dumps(result, indent=2) + "\n"
+    if options.json == Path("-"):
+        sys.stdout.write(text)
+    else:
+        sys.stdout.write(evaluate.table(result) + "\n")
+        if options.json:
+            options.json.write_text(text)
     return 0
 
 

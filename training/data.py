@@ -1,7 +1,7 @@
 """FER2013 in its two public forms, with FER+ votes, as arrays; and which rows may be learned from.
 
 The official CSV (`emotion,pixels,Usage`; Goodfellow et al. 2013, arXiv:1307.0414), plain, .gz or .xz, or Kaggle's
-image folders (`train/<emotion>/*.png`, `test/...`). A CSV is parsed once, then kept as one array file named by its hash.
+image folders (`train/<emotion>/*.png`, `test/...`). A CSV is parsed once, then kept as an array file named by its hash.
 """
 
 import csv

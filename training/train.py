@@ -343,7 +343,8 @@ def train(
         np.save(folder / "validation_rows.npy", validation.rows)
         say(
             f"{len(learned):,} rows to learn from, {len(validation):,} to validate on, {len(EMOTIONS)} emotions; "
-            f"{model.count_params():,} parameters on {keras.backend.backend()}, {model.get_layer('stem_conv').dtype_policy.name}"
+            f"{model.count_params():,} parameters on {keras.backend.backend()}, "
+            f"{model.get_layer('stem_conv').dtype_policy.name}"
         )
     model.fit(
         batches,

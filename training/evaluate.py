@@ -1,0 +1,106 @@
+"""Judge a network of any format on one split, with one code path for all."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.errors import BadDataError, InputNotFoundError
+from edge.labels import EMOTIONS
+from edge.preprocess import FACE_SIZE
+from training import data, metrics
+from training.console import quiet
+
+Predict = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
+"""(n, 48, 48) faces to (n, 7) probabilities."""
+
+
+def open_model(path: Path) -> Predict:
+    """The network in a `.keras` or `.tflite` file; TFLite runs on the daemon's own code.
+
+    Raises InputNotFoundError, BadDataError or ConfigError, naming the file and what was expected.
+    """
+    if not path.is_file():
+        raise InputNotFoundError(f"{path}: model not found")
+    if path.suffix == ".tflite":
+        return _open_tflite(path)
+    if path.suffix == ".keras":
+        return _open_keras(path)
+    raise BadDataError(f"{path}: a model must be a .keras or a .tflite file")
+
+
+def _open_tflite(path: Path) -> Predict:
+    from edge.classifier import TfliteClassifier
+
+    classifier = TfliteClassifier(path)
+    return lambda images: np.stack([scores.values for scores in classifier.classify(list(images))])
+
+
+def _open_keras(path: Path) -> Predict:
+    with quiet():
+        import keras
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except (ValueError, TypeError, OSError, KeyError) as error:
+        raise BadDataError(f"{path}: not a Keras model that can be loaded: {str(error).splitlines()[0]}") from error
+    if model.input_shape != (None, FACE_SIZE, FACE_SIZE, 1) or model.output_shape != (None, len(EMOTIONS)):
+        raise BadDataError(
+            f"{path}: maps {model.input_shape} to {model.output_shape}, expected "
+            f"(None, {FACE_SIZE}, {FACE_SIZE}, 1) to (None, {len(EMOTIONS)})"
+        )
+
+    def predict(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        return np.asarray(model.predict(images[..., None].astype(np.float32), batch_size=256, verbose=0), np.float32)
+
+    return predict
+
+
+def evaluate(model: Path, dataset: data.Dataset, usage: str) -> dict[str, Any]:
+    """What `metrics.summarize` tells about one usage, with the file's hash; with votes also the majority accuracy.
+
+    Raises BadDataError for a usage without rows.
+    """
+    judged = dataset.split(usage)
+    scores = open_model(model)(judged.images)
+    result = metrics.summarize(scores, judged.labels) | {
+        "usage": usage,
+        "model": model.name,
+        "model_sha256": data.file_sha256(model),
+        "copies_of_training_rows": _copies(dataset, judged) if usage != "Training" else len(judged),
+    }
+    if judged.votes is not None:
+        seen = data.clear_majority(judged.votes)
+        clear = seen >= 0
+        result["majority_accuracy"] = float((scores.argmax(axis=1) == seen)[clear].mean()) if clear.any() else None
+        result["majority_n"] = int(clear.sum())
+    return result
+
+
+def _copies(dataset: data.Dataset, judged: data.Dataset) -> int:
+    """Rows of an evaluation whose picture is a Training row too. `train` leaves those Training rows out."""
+    training = dataset.images[dataset.usages == data.USAGES.index("Training")]
+    learned = set(data.fingerprints(training))
+    return sum(digest in learned for digest in data.fingerprints(judged.images))
+
+
+def table(result: dict[str, Any]) -> str:
+    """An evaluation as text."""
+    lines = [f"{'':10}{'precision':>10}{'recall':>9}{'F1':>9}{'rows':>8}"]
+    for emotion, entry in result["per_class"].items():
+        cells = [f"{entry[key]:.1%}" if entry[key] is not None else "-" for key in ("precision", "recall", "f1")]
+        lines.append(f"{emotion:10}{cells[0]:>10}{cells[1]:>9}{cells[2]:>9}{entry['n']:8,}")
+    lines.append(
+        f"{result['model']} on {result['n']:,} rows of {result['usage']}: accuracy {result['accuracy']:.2%}, "
+        f"macro F1 {result['macro_f1']:.3f}, calibration error {result['ece']:.3f}"
+    )
+    if result.get("majority_accuracy") is not None:
+        share, count = result["majority_accuracy"], result["majority_n"]
+        lines.append(f"accuracy on the {count:,} rows with a clear FER+ majority: {share:.2%}")
+    if result["usage"] == "Training":
+        lines.append("these rows were learned from: this is no measure of how good the network is")
+    elif result["copies_of_training_rows"]:
+        copies = result["copies_of_training_rows"]
+        lines.append(f"{copies} of these pictures are Training rows too; `train` does not learn from those rows")
+    return "\n".join(lines)
