@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 from typing_extensions import assert_never
 
-from edge.broker import HOST, EmbeddedBroker
+from edge.broker import EmbeddedBroker
 from edge.camera import build_source
 from edge.classifier import TfliteClassifier
 from edge.config import Config, HaarConfig
-from edge.connection import Dialer, broker_address
+from edge.connection import Dialer
 from edge.errors import EndOfStream
 from edge.haar import HaarDetector
 from edge.health import Counters, Notifier
@@ -92,18 +92,18 @@ def run(
 
 
 def _build_link(config: Config, stack: ExitStack, wishes: Wishes, origin: Origin, watch: bool) -> MqttLink:
-    host, port = broker_address(config.mqtt)
-    if config.mqtt.embedded:
-        host, port = HOST, stack.enter_context(EmbeddedBroker(config.mqtt.port)).port
+    settings = config.mqtt
+    if settings.embedded:
+        settings = stack.enter_context(EmbeddedBroker(settings.port)).settings(settings)
     if watch:
-        stack.enter_context(Subscriber(config.mqtt, host, port, sys.stdout))
+        stack.enter_context(Subscriber(settings, sys.stdout))
 
     def obey(command: str) -> None:
         wishes.paused = command == "pause"
 
-    client_id = config.mqtt.client_id or f"emotiond-{config.device}"
-    topics = Topics(config.mqtt.base_topic, config.device, config.camera.name)
-    return MqttLink(config.mqtt, Dialer(config.mqtt, client_id, host, port), topics, origin, obey)
+    client_id = settings.client_id or f"emotiond-{config.device}"
+    topics = Topics(settings.base_topic, config.device, config.camera.name)
+    return MqttLink(settings, Dialer(settings, client_id), topics, origin, obey)
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edge.config import MqttConfig
 from edge.errors import ConfigError, ServiceUnavailableError
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,12 @@ class EmbeddedBroker:
 
     def __exit__(self, *exc: object) -> None:
         self._stop()
+
+    def settings(self, config: MqttConfig) -> MqttConfig:
+        """`config`, with the address and the protocol of this broker."""
+        # amqtt speaks 3.1.1 only, and may leave a client that begins with 5 without an answer.
+        protocol = "3.1.1" if self.kind == "amqtt" else config.protocol
+        return config.model_copy(update={"broker": HOST, "port": self.port, "protocol": protocol})
 
 
 def _free_port() -> int:

@@ -8,11 +8,11 @@ from typing import TextIO
 import numpy as np
 
 from edge.app import build_detector
-from edge.broker import HOST, EmbeddedBroker
+from edge.broker import EmbeddedBroker
 from edge.camera import build_source
 from edge.classifier import TfliteClassifier, installed_runtimes
 from edge.config import Config
-from edge.connection import Dialer, broker_address
+from edge.connection import Dialer, passing_client_id
 from edge.errors import EmotiondError, EndOfStream
 from edge.labels import EMOTIONS
 from edge.preprocess import FACE_SIZE
@@ -80,14 +80,12 @@ def _prove_broker(config: Config) -> str:
     if config.mqtt.broker is None:
         return "none wanted (mqtt.broker: null)"
     with ExitStack() as stack:
-        host, port = broker_address(config.mqtt)
-        kind = ""
-        if config.mqtt.embedded:
-            broker = stack.enter_context(EmbeddedBroker(config.mqtt.port))
-            host, port, kind = HOST, broker.port, f"embedded {broker.kind} "
-        # Not the daemon's own client id: that would throw a running daemon out.
-        dialer = Dialer(config.mqtt, f"emotiond-check-{time.time_ns():x}", host, port)
+        settings, kind = config.mqtt, ""
+        if settings.embedded:
+            broker = stack.enter_context(EmbeddedBroker(settings.port))
+            settings, kind = broker.settings(settings), f"embedded {broker.kind} "
+        dialer = Dialer(settings, passing_client_id("check"))
         connection = dialer.dial(lambda client: None, lambda: None)
         connection.close()
-    secured = "TLS" if config.mqtt.use_tls else "no TLS"
-    return f"{kind}{host}:{port}, MQTT {connection.protocol}, {secured}"
+    secured = "TLS" if settings.use_tls else "no TLS"
+    return f"{kind}{dialer.host}:{dialer.port}, MQTT {connection.protocol}, {secured}"

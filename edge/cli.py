@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -134,16 +133,15 @@ def _check(options: argparse.Namespace) -> int:
 
 def _watch(options: argparse.Namespace) -> int:
     from edge import config
-    from edge.connection import Dialer, broker_address
+    from edge.connection import Dialer, passing_client_id
     from edge.watch import Subscriber
 
     settings = config.load(options.config, options.overrides).mqtt
     _set_up_logging("info")
-    host, port = broker_address(settings)
     # A wrong name should be told at once; later losses are waited out.
-    Dialer(settings, f"emotiond-watch-{time.time_ns():x}", host, port).dial(lambda client: None, lambda: None).close()
+    Dialer(settings, passing_client_id("watch")).dial(lambda client: None, lambda: None).close()
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
-    with Subscriber(settings, host, port, sys.stdout, everything=options.all, raw=options.raw):
+    with Subscriber(settings, sys.stdout, everything=options.all, raw=options.raw):
         threading.Event().wait()
     return 0
 

@@ -1,5 +1,6 @@
 """One MQTT connection, with what a person must know when there is none. Used by daemon, `check` and `watch`."""
 
+import secrets
 import ssl
 import threading
 from collections import deque
@@ -122,8 +123,9 @@ class Connection:
 class Dialer:
     """Knows where the broker is, and with which protocol it can be spoken to."""
 
-    def __init__(self, config: MqttConfig, client_id: str, host: str, port: int) -> None:
-        self._config, self._client_id, self._host, self._port = config, client_id, host, port
+    def __init__(self, config: MqttConfig, client_id: str) -> None:
+        self._config, self._client_id = config, client_id
+        self.host, self.port = broker_address(config)
         self._protocol: str = config.protocol
 
     def dial(self, prepare: Callable[[paho.Client], None], wake: Callable[[], None]) -> Connection:
@@ -146,8 +148,13 @@ class Dialer:
     def _dial(self, protocol: str, prepare: Callable[[paho.Client], None], wake: Callable[[], None]) -> Connection:
         connection = Connection(self._config, self._client_id, protocol, wake)
         prepare(connection.client)
-        connection.open(self._host, self._port, self._config.keepalive_s)
+        connection.open(self.host, self.port, self._config.keepalive_s)
         return connection
+
+
+def passing_client_id(purpose: str) -> str:
+    """An id of one's own for a short visit: a second client of the daemon's id would throw the daemon out."""
+    return f"emotiond-{purpose}-{secrets.token_hex(4)}"
 
 
 def broker_address(config: MqttConfig) -> tuple[str, int]:

@@ -11,7 +11,7 @@ import paho.mqtt.client as paho
 
 from edge.backoff import Backoff
 from edge.config import MqttConfig
-from edge.connection import Dialer
+from edge.connection import Dialer, passing_client_id
 from edge.errors import ServiceUnavailableError
 
 log = logging.getLogger(__name__)
@@ -25,12 +25,10 @@ class Subscriber:
     `everything` adds the live and stats messages; `raw` writes topic and payload as they came.
     """
 
-    def __init__(
-        self, config: MqttConfig, host: str, port: int, out: TextIO, *, everything: bool = False, raw: bool = False
-    ) -> None:
+    def __init__(self, config: MqttConfig, out: TextIO, *, everything: bool = False, raw: bool = False) -> None:
         self._config, self._out, self._raw = config, out, raw
         self._topics = ["#"] if everything else ["+/status", "+/+/status", "+/+/events", "+/+/emotion"]
-        self._dialer = Dialer(config, f"emotiond-watch-{time.time_ns():x}", host, port)
+        self._dialer = Dialer(config, passing_client_id("watch"))
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)

@@ -1,0 +1,57 @@
+# make run     set up and run the main job on the built-in clip (SOURCE=0: webcam, SOURCE=rtsp://...: stream)
+# make test    set up and run all tests          make check   format, lint, types
+# make bench   int8 against float32 on this machine
+# make setup   .venv with what running takes     make clean   remove what make made
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# opencv-python needs a desktop's libraries to be imported at all.
+OPENCV := $(shell /sbin/ldconfig -p 2>/dev/null | grep -q libGL.so.1 && \
+	/sbin/ldconfig -p | grep -q libgthread-2.0.so.0 && echo desktop || echo device)
+# The last tflite-runtime was built for Python 3.11.
+TFLITE_RUNTIME_ENV := $(shell $(PYTHON) -c 'import sys; print(".venv-tflite-runtime/ready" if sys.version_info < (3, 12) else "")')
+PACKAGING := pyproject.toml constraints.txt
+
+.PHONY: setup run test check bench screenshots clean
+
+setup: $(VENV)/ready
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/ready: $(BIN)/python $(PACKAGING)
+	$(PIP) -c constraints.txt -e '.[$(OPENCV),broker]'
+	@touch $@
+
+$(VENV)/ready-dev: $(VENV)/ready
+	$(PIP) -c constraints.txt -e '.[$(OPENCV),broker,train,dev]'
+	@touch $@
+
+# tflite-runtime needs numpy 1, LiteRT's set has numpy 2: an environment of its own.
+.venv-tflite-runtime/ready: $(PACKAGING)
+	$(PYTHON) -m venv .venv-tflite-runtime
+	.venv-tflite-runtime/bin/python -m pip install --quiet --disable-pip-version-check -e '.[device,tflite-runtime]'
+	@touch $@
+
+run: $(VENV)/ready
+	@exec $(BIN)/emotiond run --watch $(if $(SOURCE),--source '$(SOURCE)') $(ARGS)
+
+test: $(VENV)/ready-dev $(TFLITE_RUNTIME_ENV)
+	sh tests/system_packages.sh
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/ready-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/ready-dev
+	$(BIN)/python -m benchmarks inference $(ARGS)
+
+screenshots: $(VENV)/ready
+	$(BIN)/python docs/screenshots.py
+
+clean:
+	rm -rf $(VENV) .venv-tflite-runtime build *.egg-info .mypy_cache .pytest_cache .ruff_cache
