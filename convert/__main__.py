@@ -40,9 +40,10 @@ def build_parser() -> argparse.ArgumentParser:
 def convert(options: argparse.Namespace) -> int:
     """Convert, write the files, compare them, and fail if int8 costs too much."""
     from training import data
+    from training.dataset import USAGES
 
     dataset = data.load(options.data)
-    has_public = (dataset.usages == data.USAGES.index("PublicTest")).any()
+    has_public = (dataset.usages == USAGES.index("PublicTest")).any()
     compared = dataset.split(options.usage or ("PublicTest" if has_public else "test"))
 
     # model.export writes a SavedModel for TFLite on this backend only.

@@ -16,16 +16,17 @@ from edge.errors import BadDataError, InputNotFoundError
 from edge.labels import EMOTIONS
 from edge.preprocess import FACE_SIZE, crop_face
 from edge.records import Box
-from training import data
+from training import checks
+from training.dataset import USAGES, Dataset
 
 INDICES: Final = Path(__file__).with_name("calibration.json")
 PER_EMOTION: Final = 60
 _SEED = 2013
 
 
-def draw(dataset: data.Dataset, per_emotion: int = PER_EMOTION) -> data.Dataset:
+def draw(dataset: Dataset, per_emotion: int = PER_EMOTION) -> Dataset:
     """The same number of Training rows of each emotion, by a fixed seed, without repeats or copies of test rows."""
-    usable = dataset.take(~data.find_duplicates(dataset).redundant).split("Training")
+    usable = dataset.take(~checks.find_duplicates(dataset).redundant).split("Training")
     random = np.random.default_rng(_SEED)
     chosen = []
     for label, emotion in enumerate(EMOTIONS):
@@ -38,9 +39,9 @@ def draw(dataset: data.Dataset, per_emotion: int = PER_EMOTION) -> data.Dataset:
     return usable.take(np.concatenate(chosen))
 
 
-def write_indices(chosen: data.Dataset, path: Path = INDICES) -> None:
+def write_indices(chosen: Dataset, path: Path = INDICES) -> None:
     """Save which rows were drawn, by emotion, as [row, hash] pairs."""
-    prints = [digest.hex() for digest in data.fingerprints(chosen.images)]
+    prints = [digest.hex() for digest in checks.fingerprints(chosen.images)]
     by_emotion = {
         emotion: [[int(chosen.rows[i]), prints[i]] for i in np.flatnonzero(chosen.labels == label)]
         for label, emotion in enumerate(EMOTIONS)
@@ -49,7 +50,7 @@ def write_indices(chosen: data.Dataset, path: Path = INDICES) -> None:
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
-def find(dataset: data.Dataset, path: Path = INDICES) -> data.Dataset | None:
+def find(dataset: Dataset, path: Path = INDICES) -> Dataset | None:
     """The rows that `path` lists, or None if this edition of the data (recompressed pictures, say) lacks some.
 
     Raises InputNotFoundError or BadDataError for a list that cannot be used.
@@ -61,8 +62,8 @@ def find(dataset: data.Dataset, path: Path = INDICES) -> data.Dataset | None:
         raise InputNotFoundError(f"{path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:
         raise BadDataError(f"{path}: expected emotions with [row, hash] pairs: {error!r}") from error
-    training = np.flatnonzero(dataset.usages == data.USAGES.index("Training"))
-    prints = data.fingerprints(dataset.images[training])
+    training = np.flatnonzero(dataset.usages == USAGES.index("Training"))
+    prints = checks.fingerprints(dataset.images[training])
     places: dict[str, int] = {}
     for place, digest in zip(training, prints, strict=True):
         places.setdefault(digest.hex(), int(place))  # the first of equal pictures, as `draw` takes it

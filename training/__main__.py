@@ -81,12 +81,12 @@ def _settings(options: argparse.Namespace) -> TrainConfig:
 
 
 def _train(options: argparse.Namespace) -> int:
-    from training import data
+    from training import checks, data
 
     settings = _settings(options)
     votes = options.votes or (data.find_votes(options.data) if settings.label_share < 1 else None)
     dataset = data.load(options.data, votes)
-    say(data.class_table(dataset))
+    say(checks.class_table(dataset))
     with quiet():
         from training.train import train
 
@@ -96,11 +96,12 @@ def _train(options: argparse.Namespace) -> int:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from training import data
+    from training.dataset import USAGES
 
-    if options.usage not in data.USAGES:
+    if options.usage not in USAGES:
         mixed = "Training" in options.usage and options.usage != "Training"
         why = "an evaluation must not mix in Training rows" if mixed else "unknown"
-        raise UsageError(f"--usage {options.usage}: {why}; give one of {', '.join(data.USAGES)}")
+        raise UsageError(f"--usage {options.usage}: {why}; give one of {', '.join(USAGES)}")
     from training import evaluate
 
     result = evaluate.evaluate(options.model, data.load(options.data, options.votes), options.usage)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
@@ -38,6 +39,9 @@ class TrainConfig:
     """Epochs without a better validation accuracy before the run stops; 0 never stops early."""
     precision: Precision = "auto"
     """auto: mixed_bfloat16 on torch (1.4x there on a CPU with AMX), float32 elsewhere."""
+
+    tensorboard: bool = False
+    """Write TensorBoard logs beside history.csv; needs TensorFlow installed, on any backend."""
 
     label_share: float = 0.7
     """Of the target; FER+ votes are the rest. FER2013's labels are about 11 % wrong, the votes are softer."""
@@ -120,6 +124,10 @@ def _typed(name: str, hint: Any, value: Any) -> Any:
         if value not in choices:
             raise ConfigError(f"{name}: must be one of {', '.join(choices)}, not {value!r}")
         return value
+    if hint is bool:
+        if not isinstance(value, bool):
+            raise ConfigError(f"{name}: must be true or false, not {value!r}")
+        return value
     # YAML 1.1 reads 5e-4 as a string, because it has no dot.
     try:
         number = hint(value)
@@ -127,4 +135,6 @@ def _typed(name: str, hint: Any, value: Any) -> Any:
         number = None
     if number is None or isinstance(value, bool) or (hint is int and number != float(value)):
         raise ConfigError(f"{name}: must be {'a whole number' if hint is int else 'a number'}, not {value!r}")
+    if not math.isfinite(number):
+        raise ConfigError(f"{name}: must be a finite number, not {value!r}")
     return number

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from edge.errors import BadDataError, InputNotFoundError
 from edge.labels import EMOTIONS
 from edge.preprocess import FACE_SIZE
-from training import data, metrics
+from training import checks, data, metrics
 from training.console import quiet
+from training.dataset import USAGES, Dataset, clear_majority
 
 Predict = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 """(n, 48, 48) faces to (n, 7) probabilities."""
@@ -57,7 +58,7 @@ def _open_keras(path: Path) -> Predict:
     return predict
 
 
-def evaluate(model: Path, dataset: data.Dataset, usage: str) -> dict[str, Any]:
+def evaluate(model: Path, dataset: Dataset, usage: str) -> dict[str, Any]:
     """What `metrics.summarize` tells about one usage, with the file's hash; with votes also the majority accuracy.
 
     Raises BadDataError for a usage without rows.
@@ -71,18 +72,18 @@ def evaluate(model: Path, dataset: data.Dataset, usage: str) -> dict[str, Any]:
         "copies_of_training_rows": _copies(dataset, judged) if usage != "Training" else len(judged),
     }
     if judged.votes is not None:
-        seen = data.clear_majority(judged.votes)
+        seen = clear_majority(judged.votes)
         clear = seen >= 0
         result["majority_accuracy"] = float((scores.argmax(axis=1) == seen)[clear].mean()) if clear.any() else None
         result["majority_n"] = int(clear.sum())
     return result
 
 
-def _copies(dataset: data.Dataset, judged: data.Dataset) -> int:
+def _copies(dataset: Dataset, judged: Dataset) -> int:
     """Rows of an evaluation whose picture is a Training row too. `train` leaves those Training rows out."""
-    training = dataset.images[dataset.usages == data.USAGES.index("Training")]
-    learned = set(data.fingerprints(training))
-    return sum(digest in learned for digest in data.fingerprints(judged.images))
+    training = dataset.images[dataset.usages == USAGES.index("Training")]
+    learned = set(checks.fingerprints(training))
+    return sum(digest in learned for digest in checks.fingerprints(judged.images))
 
 
 def table(result: dict[str, Any]) -> str:

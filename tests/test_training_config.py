@@ -1,0 +1,48 @@
+"""Settings: read back as written, and wrong ones named."""
+
+from pathlib import Path
+
+import pytest
+
+from edge.errors import ConfigError, InputNotFoundError
+from training import config
+from training.config import TrainConfig
+
+
+def test_a_runs_settings_read_back(tmp_path: Path) -> None:
+    settings = config.override(TrainConfig(), {"epochs": "3", "weight_decay": "1e-4", "balance": "weights"})
+    settings.save(tmp_path / "config.json")
+    assert config.load(tmp_path / "config.json") == settings
+    assert (settings.epochs, settings.weight_decay) == (3, 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"epoch": 3}, "epoch: unknown setting.*epochs"),
+        ({"epochs": "many"}, "epochs: must be a whole number, not 'many'"),
+        ({"epochs": 2.5}, "epochs: must be a whole number"),
+        ({"epochs": 0}, "epochs: must be at least 1"),
+        ({"flip": 1.5}, "flip: must lie between 0 and 1"),
+        ({"validation_share": 0}, "validation_share: must lie between 0 and 1"),
+        ({"optimizer": "adam"}, "optimizer: must be one of sgd, adamw, not 'adam'"),
+        ({"tensorboard": 1}, "tensorboard: must be true or false"),
+        ({"rotation": True}, "rotation: must be a number"),
+        ({"rotation": "nan"}, "rotation: must be a finite number"),
+    ],
+)
+def test_a_wrong_setting_is_named(values: dict[str, object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        config.override(TrainConfig(), values)
+
+
+def test_a_file_is_named_with_its_key(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("optimiser: sgd\n")
+    with pytest.raises(ConfigError, match=r"c\.yaml: optimiser: unknown setting"):
+        config.load(path)
+    path.write_text("a: [1\n")
+    with pytest.raises(ConfigError, match=r"c\.yaml: not YAML"):
+        config.load(path)
+    with pytest.raises(InputNotFoundError):
+        config.load(tmp_path / "none.yaml")

@@ -1,0 +1,235 @@
+"""Training on made data: the network, a run that is killed and resumed, and checkpoints that survive.
+
+Whichever Keras backend the environment names runs these; one Keras process costs seconds, so they share one network.
+"""
+
+import dataclasses
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from training_made import pattern, rows, write_csv, write_votes
+
+from edge.errors import BadDataError, InputNotFoundError
+from training import data
+from training.config import TrainConfig
+from training.dataset import Dataset
+
+pytest.importorskip("keras", reason="the extra `train` is not installed")
+
+pytestmark = [
+    # numpy's own notice about keras' use of `copy`, and TensorFlow's about its Python internals.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
+
+TINY = dataclasses.replace(TrainConfig(), epochs=4, batch_size=16, width=4, learning_rate=0.05, warmup_epochs=0.5)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    monkeypatch.setenv("EMOTIOND_CACHE", str(tmp_path / "cache"))
+    content = rows(84, 14)
+    return data.load(write_csv(tmp_path / "f.csv", content), write_votes(tmp_path / "v.csv", content))
+
+
+def test_the_network_has_its_exact_size() -> None:
+    from training.model import build_model, multiply_adds
+
+    network = build_model()
+    assert network.count_params() == 1_527_591
+    assert multiply_adds(network) == 47_261_440
+    assert network.input_shape == (None, 48, 48, 1)
+    assert network.output_shape == (None, 7)
+
+
+def test_it_overfits_eight_images() -> None:
+    import keras
+
+    from training.model import build_model
+
+    network = build_model(width=8, dropout=0.0)
+    images = np.stack([pattern(index % 7, index) for index in range(8)])[..., None].astype(np.float32)
+    targets = np.eye(7, dtype=np.float32)[np.arange(8) % 7]
+    network.compile(keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True), "categorical_crossentropy")
+    losses = [float(network.train_on_batch(images, targets)) for _ in range(60)]
+    assert losses[0] > 1
+    assert losses[-1] < 0.05
+    for _ in range(40):  # the moving statistics lag behind
+        network(images, training=True)
+    assert (network.predict(images, verbose=0).argmax(axis=1) == np.arange(8) % 7).all()
+
+
+def _killed_after(folder: Path, dataset: Dataset, epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train TINY, and die while the epoch after `epochs` is under way."""
+    from training import train
+
+    whole = train.Epochs.on_train_batch_end
+
+    def dies(self: object, batch: int, logs: dict[str, float] | None = None) -> None:
+        whole(self, batch, logs)
+        if len(self._run.history) == epochs and batch == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Epochs, "on_train_batch_end", dies)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(dataset, TINY, folder)
+
+
+def test_a_killed_run_resumes_to_the_same_end(
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from training.train import train
+
+    straight = train(dataset, TINY, tmp_path / "straight")
+    _killed_after(tmp_path / "killed", dataset, 2, monkeypatch)
+    resumed = train(dataset, TINY, tmp_path / "killed", resume=True)
+
+    assert [entry["epoch"] for entry in resumed.history] == [1, 2, 3, 4]
+    for key in ("loss", "val_loss", "learning_rate"):
+        expected = [entry[key] for entry in straight.history]
+        np.testing.assert_allclose([entry[key] for entry in resumed.history], expected, rtol=2e-3)
+    for mine, other in zip(resumed.deployed.get_weights(), straight.deployed.get_weights(), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=2e-2, atol=2e-3)
+
+    lines = (tmp_path / "killed" / "history.csv").read_text().splitlines()
+    assert lines[0].split(",")[:3] == ["epoch", "loss", "accuracy"]
+    assert len(lines) == 5
+    assert json.loads((tmp_path / "killed" / "config.json").read_text())["width"] == 4
+    withheld = np.load(tmp_path / "killed" / "validation_rows.npy")
+    assert len(withheld) == 7
+    assert "0 min left" in capfd.readouterr().err
+
+    _another_architecture(tmp_path / "killed", dataset)
+    _a_full_disk(tmp_path / "killed", straight, monkeypatch)
+    _what_was_saved_scores_the_same(tmp_path / "straight", straight)
+
+
+def _another_architecture(folder: Path, dataset: Dataset) -> None:
+    from training.train import train
+
+    with pytest.raises(BadDataError, match="another architecture: stem_conv"):
+        train(dataset, dataclasses.replace(TINY, width=8), folder, resume=True)
+    with pytest.raises(InputNotFoundError, match="no checkpoint to resume"):
+        train(dataset, TINY, folder / "empty", resume=True)
+
+
+def _a_full_disk(folder: Path, run: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkpoint before the full disk stays whole, and nothing half-written stays."""
+    from training.run import Average, DiskFullError
+    from training.train import build_training_model
+
+    def full(path: Path, **arrays: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    before = (folder / "state.npz").read_bytes()
+    model = build_training_model(TINY)
+    model.compile("sgd", "categorical_crossentropy")
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "savez", full)
+        with pytest.raises(DiskFullError, match="No space left on device; the last good checkpoint is kept"):
+            dataclasses.replace(run, folder=folder).save(model, Average(0.9, []))
+    assert (folder / "state.npz").read_bytes() == before
+    assert not list(folder.glob(".unfinished*"))
+
+
+def _what_was_saved_scores_the_same(folder: Path, run: object) -> None:
+    """model.keras holds the best epoch in float32; here that is a loadable network that knows the stripes."""
+    from training.evaluate import open_model
+
+    scores = open_model(folder / "model.keras")(run.validation.images)
+    best = min(run.history, key=lambda entry: entry["val_loss"])
+    assert (scores.argmax(axis=1) == run.validation.labels).mean() == pytest.approx(best["val_accuracy"])
+
+
+def test_early_stopping_ends_a_run_without_gain(
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from training.run import Run
+    from training.train import train
+
+    losses = iter([1.0, 0.9, 0.95, 0.92, 0.5])
+    monkeypatch.setattr(
+        Run, "validate", lambda self: {"val_loss": next(losses), "val_accuracy": 0.5, "val_majority": 0.5}
+    )
+    run = train(dataset, dataclasses.replace(TINY, epochs=5, patience=2), tmp_path / "r")
+    assert len(run.history) == 4
+    assert run.epochs_without_gain == 2
+
+
+@pytest.mark.parametrize("balance", ["none", "oversample", "weights"])
+def test_balance_lifts_the_rare_emotion(tmp_path: Path, balance: str, dataset: Dataset) -> None:
+    from training.batches import Batches
+
+    few = dataset.take(np.flatnonzero((dataset.labels != 1) | (np.arange(len(dataset)) < 8)))
+    config = dataclasses.replace(TINY, balance=balance, balance_strength=1.0, mixup_alpha=0.0, batch_size=len(few))
+    batches = Batches(few, config)
+    share = 0.0
+    for epoch in range(20):
+        batches.start(epoch)
+        targets = batches[0][1]
+        share += targets[targets.argmax(axis=1) == 1].sum() / targets.sum() / 20
+    natural = (few.labels == 1).mean()
+    assert share == pytest.approx(natural if balance == "none" else 1 / 7, abs=0.03)
+
+
+def test_parts_of_a_batch_make_the_whole(dataset: Dataset) -> None:
+    from training.batches import Batches
+
+    whole = Batches(dataset, TINY)[1][0]
+    halves = [Batches(dataset, TINY, part, 2)[1][0] for part in range(2)]
+    np.testing.assert_array_equal(np.concatenate(halves), whole)
+
+
+def test_the_fused_normalization_is_the_ordinary_one() -> None:
+    if importlib.util.find_spec("torch") is None:
+        pytest.skip("torch is not installed")
+    code = """
+import keras, numpy as np
+from training.model import build_model
+from training.torch_norm import FusedBatchNormalization
+plain, fused = build_model(4, 0.0), build_model(4, 0.0, norm=FusedBatchNormalization)
+pixels = np.random.default_rng(0).uniform(0, 255, (32, 48, 48, 1)).astype("float32")
+targets = np.eye(7, dtype="float32")[np.arange(32) % 7]
+for model in (plain, fused):
+    model.compile(keras.optimizers.SGD(0.01), "categorical_crossentropy")
+losses = [[float(model.train_on_batch(pixels, targets)) for _ in range(3)] for model in (plain, fused)]
+np.testing.assert_allclose(*losses, rtol=1e-4)
+np.testing.assert_allclose(plain.predict(pixels, verbose=0), fused.predict(pixels, verbose=0), atol=2e-3)
+"""
+    _in_backend("torch", code)
+
+
+def test_every_backend_makes_the_same_network(tmp_path: Path) -> None:
+    there = [name for name in ("tensorflow", "torch", "jax") if importlib.util.find_spec(name)]
+    if len(there) < 2:
+        pytest.skip(f"one backend only: {there}")
+    code = f"""
+import os, keras, numpy as np
+from training.model import build_model
+path = {str(tmp_path / "m.keras")!r}
+if not os.path.exists(path):
+    build_model(4).save(path)
+pixels = np.linspace(0, 255, 2 * 48 * 48, dtype="float32").reshape(2, 48, 48, 1)
+fresh = build_model(4)
+fresh.set_weights(keras.models.load_model(path).get_weights())
+np.save({str(tmp_path)!r} + "/" + keras.backend.backend() + ".npy", fresh.predict(pixels, verbose=0))
+"""
+    for name in there:
+        _in_backend(name, code)
+    first, *others = [np.load(tmp_path / f"{name}.npy") for name in there]
+    for other in others:
+        np.testing.assert_allclose(first, other, atol=1e-4)
+
+
+def _in_backend(name: str, code: str) -> None:
+    environment = os.environ | {"KERAS_BACKEND": name}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -1,0 +1,92 @@
+"""Labelled faces as arrays, FER+ votes beside them, and what a network should say about them."""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.errors import BadDataError
+from edge.labels import EMOTIONS
+
+USAGES: Final = ("Training", "PublicTest", "PrivateTest", "test")
+"""The CSV's three, and `test`: both tests of a CSV, or the `test/` of the folders."""
+TESTS: Final = USAGES[1:]
+# FER+'s columns (Barsoum et al. 2016, arXiv:1608.01041); the last three name no emotion of FER2013.
+VOTE_COLUMNS: Final = (
+    *("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear"),
+    *("contempt", "unknown", "NF"),
+)
+_VOTES_IN_EMOTION_ORDER = (4, 5, 6, 1, 3, 2, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Pictures and their labels, row for row."""
+
+    images: npt.NDArray[np.uint8]
+    """(n, 48, 48) grey."""
+    labels: npt.NDArray[np.int64]
+    """(n,) index into `EMOTIONS`."""
+    usages: npt.NDArray[np.int64]
+    """(n,) index into `USAGES`."""
+    rows: npt.NDArray[np.int64]
+    """(n,) data row of the CSV, from 0, or the number of the file in sorted order."""
+    skipped: npt.NDArray[np.int64]
+    """Rows left out: those without a picture, and Training rows of one grey level (the full FER2013 has some).
+    Such rows stay in the tests, so that a figure is about the same rows as everyone's."""
+    total: int
+    """Rows of the source."""
+    votes: npt.NDArray[np.float32] | None = None
+    """(n, 10) FER+ votes in `VOTE_COLUMNS` order."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, which: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> "Dataset":
+        """The rows that an index or a mask selects, in its order."""
+        return replace(
+            self,
+            images=self.images[which],
+            labels=self.labels[which],
+            usages=self.usages[which],
+            rows=self.rows[which],
+            votes=None if self.votes is None else self.votes[which],
+        )
+
+    def split(self, usage: str) -> "Dataset":
+        """The rows of one usage; `test` is everything but Training. Raises BadDataError if there are none."""
+        training = self.usages == USAGES.index("Training")
+        chosen = self.take(~training if usage == "test" else self.usages == USAGES.index(usage))
+        if not len(chosen):
+            there = [name for index, name in enumerate(USAGES) if (self.usages == index).any()]
+            raise BadDataError(f"usage {usage}: the data holds no such row, only {', '.join(there)}")
+        return chosen
+
+    def class_counts(self) -> npt.NDArray[np.int64]:
+        """(7,) rows per emotion."""
+        return np.bincount(self.labels, minlength=len(EMOTIONS))
+
+
+def emotion_votes(votes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """(n, 10) FER+ votes to (n, 7) votes in `EMOTIONS` order; contempt, unknown and no-face are left out."""
+    return votes[:, _VOTES_IN_EMOTION_ORDER]
+
+
+def clear_majority(votes: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """(n,) the emotion that more than half of all taggers saw, or -1 where there is none."""
+    counts = emotion_votes(votes)
+    clear = counts.max(axis=1) > votes.sum(axis=1) / 2
+    return np.where(clear, counts.argmax(axis=1), -1)
+
+
+def soft_targets(dataset: Dataset, label_share: float, smoothing: float) -> npt.NDArray[np.float32]:
+    """(n, 7) what the network should say: the smoothed label, blended with the votes where there are any."""
+    classes = len(EMOTIONS)
+    hard = np.eye(classes, dtype=np.float32)[dataset.labels] * (1 - smoothing) + smoothing / classes
+    if dataset.votes is None:
+        return hard.astype(np.float32)
+    counts = emotion_votes(dataset.votes)
+    total = counts.sum(axis=1, keepdims=True)
+    soft = np.where(total > 0, counts / np.maximum(total, 1), hard)
+    return np.asarray(label_share * hard + (1 - label_share) * soft, np.float32)
