@@ -51,20 +51,22 @@ def convert(options: argparse.Namespace) -> int:
     with quiet():
         from convert import calibration, golden, parity, quantize
 
+    with quiet():
+        model = quantize.load_float32(options.model)
     chosen = calibration.find(dataset)
     if chosen is None:
         say(f"this data lacks rows of {calibration.INDICES.name}: drawing calibration rows anew")
         chosen = calibration.draw(dataset)
-    model = quantize.load_float32(options.model)
     with quiet():
         float32, int8 = quantize.to_tflite(model, lambda: calibration.inputs(chosen.images))
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "float32.tflite").write_bytes(float32)
     (options.out / "int8.tflite").write_bytes(int8)
-    golden.write(options.out)
-    measured = parity.measure(
-        options.out / "float32.tflite", options.out / "int8.tflite", compared.images, compared.labels
-    )
+    with quiet():
+        golden.write(options.out)
+        measured = parity.measure(
+            options.out / "float32.tflite", options.out / "int8.tflite", compared.images, compared.labels
+        )
     measured["calibration_rows"] = len(chosen)
     verdict = parity.judge(measured, parity.Limits(options.min_agreement, options.max_drop))
     (options.out / "parity.json").write_text(json.dumps(verdict, indent=2) + "\n")

@@ -6,6 +6,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+from edge.errors import EmotiondError
+
 
 def say(text: str, end: str = "\n", only_terminal: bool = False) -> None:
     """Write to standard error, which leaves standard output to results. only_terminal: not into log files."""
@@ -27,6 +29,8 @@ def quiet() -> Iterator[None]:
         os.dup2(held.fileno(), 2)
         try:
             yield
+        except EmotiondError:
+            raise  # says all in one line
         except BaseException:
             held.seek(0)
             os.write(terminal, held.read())

@@ -1,0 +1,135 @@
+"""`python -m training evaluate` and the command line's errors. The networks here are made, and answer as told."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from training_made import pattern, rows, write_csv, write_votes
+
+from training import __main__ as command
+from training import evaluate
+
+KEYS = {"accuracy", "macro_f1", "ece", "per_class", "confusion", "n", "model_sha256"}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EMOTIOND_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("EMOTIOND_DATA", raising=False)
+
+
+@pytest.fixture
+def oracle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A network that knows the first stripes of each label and calls everything else neutral."""
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        known = {image.tobytes(): label for label, image, _ in rows(0, 7)}
+        return np.eye(7, dtype=np.float32)[[known.get(image.tobytes(), 6) for image in images]] * 0.9 + 0.1 / 7
+
+    monkeypatch.setattr(evaluate, "open_model", lambda path: predict)
+    path = tmp_path / "m.tflite"
+    path.write_bytes(b"network")
+    return path
+
+
+def _run(*arguments: object) -> int:
+    return command.main([str(argument) for argument in arguments])
+
+
+def test_the_json_has_the_contracts_keys(tmp_path: Path, oracle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = rows(14, 14)
+    path = write_csv(tmp_path / "f.csv", content)
+    votes = write_votes(tmp_path / "v.csv", content)
+    assert _run("evaluate", "--model", oracle, "--data", path, "--votes", votes, "--json", tmp_path / "e.json") == 0
+    result = json.loads((tmp_path / "e.json").read_text())
+    assert KEYS | {"majority_accuracy"} <= result.keys()
+    # It knows the first seven of fourteen, and is right about neutral by luck.
+    assert result["accuracy"] == pytest.approx(8 / 14)
+    assert result["n"] == 14
+    assert result["model_sha256"] == hashlib.sha256(b"network").hexdigest()
+    assert "accuracy 57.14%" in capsys.readouterr().out
+
+
+def test_without_votes_there_is_no_majority_accuracy(
+    tmp_path: Path, oracle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_csv(tmp_path / "f.csv", rows(14, 7))
+    assert _run("evaluate", "--model", oracle, "--data", path, "--json", "-") == 0
+    result = json.loads(capsys.readouterr().out)  # standard output is the JSON and nothing else
+    assert result.keys() >= KEYS
+    assert "majority_accuracy" not in result
+
+
+def test_test_means_both_tests(tmp_path: Path, oracle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_csv(tmp_path / "f.csv", rows(14, 7, 7))
+    assert _run("evaluate", "--model", oracle, "--data", path, "--usage", "test", "--json", "-") == 0
+    assert json.loads(capsys.readouterr().out)["n"] == 14
+
+
+def test_a_folder_whose_test_lacks_classes(tmp_path: Path, oracle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for label, name in ((0, "angry"), (3, "happy")):
+        (tmp_path / "k" / "test" / name).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / "k" / "test" / name / "1.png"), pattern(label, 1000 + label))
+    assert _run("evaluate", "--model", oracle, "--data", tmp_path / "k", "--usage", "test", "--json", "-") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result["n"], result["accuracy"], result["macro_f1"]) == (2, 1.0, 1.0)
+    assert result["per_class"]["sad"]["n"] == 0
+
+
+def test_training_rows_are_not_mixed_in(tmp_path: Path, oracle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = rows(14, 7)
+    path = write_csv(tmp_path / "f.csv", [*content, (0, content[0][1], "PublicTest")])
+    assert _run("evaluate", "--model", oracle, "--data", path, "--usage", "Training,PublicTest") == 2
+    assert "must not mix in Training rows" in capsys.readouterr().err
+    assert _run("evaluate", "--model", oracle, "--data", path) == 0
+    assert "1 of these pictures are Training rows too" in capsys.readouterr().out
+    assert _run("evaluate", "--model", oracle, "--data", path, "--usage", "Training") == 0
+    assert "no measure" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code", "says"),
+    [
+        ("none.tflite", None, 66, "none.tflite: model not found"),
+        ("m.onnx", b"x", 65, "must be a .keras or a .tflite file"),
+        ("m.tflite", b"no model at all, but text", 78, "m.tflite"),
+    ],
+)
+def test_a_wrong_model_is_one_line(
+    tmp_path: Path, name: str, content: bytes | None, code: int, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    data = write_csv(tmp_path / "f.csv", rows(7, 7))
+    assert _run("evaluate", "--model", tmp_path / name, "--data", data) == code
+    error = capsys.readouterr().err
+    assert says in error
+    assert error.count("\n") == 1
+
+
+def test_a_wrong_keras_file_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("keras", reason="the extra `train` is not installed")
+    (tmp_path / "m.keras").write_bytes(b"not a model")
+    path = write_csv(tmp_path / "f.csv", rows(7, 7))
+    assert _run("evaluate", "--model", tmp_path / "m.keras", "--data", path) == 65
+    assert capfd.readouterr().err.startswith("training: " + str(tmp_path / "m.keras"))
+
+
+def test_missing_data_and_settings_set_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("evaluate", "--model", tmp_path / "m.tflite", "--data", tmp_path / "none.csv") == 66
+    assert _run("evaluate", "--model", tmp_path / "m.tflite") == 65
+    assert _run("train", "--out", tmp_path / "r", "--set", "epoch=3") == 78
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_help_is_quick_and_usage_errors_are_2() -> None:
+    asked = subprocess.run([sys.executable, "-m", "training", "--help"], capture_output=True, text=True, check=False)
+    assert asked.returncode == 0
+    assert "evaluate" in asked.stdout
+    wrong = subprocess.run([sys.executable, "-m", "training", "evaluate"], capture_output=True, text=True, check=False)
+    assert wrong.returncode == 2
