@@ -44,7 +44,8 @@ def convert(options: argparse.Namespace) -> int:
 
     dataset = data.load(options.data)
     has_public = (dataset.usages == USAGES.index("PublicTest")).any()
-    compared = dataset.split(options.usage or ("PublicTest" if has_public else "test"))
+    usage = options.usage or ("PublicTest" if has_public else "test")
+    compared = dataset.split(usage)
 
     # model.export writes a SavedModel for TFLite on this backend only.
     os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -67,7 +68,7 @@ def convert(options: argparse.Namespace) -> int:
         measured = parity.measure(
             options.out / "float32.tflite", options.out / "int8.tflite", compared.images, compared.labels
         )
-    measured["calibration_rows"] = len(chosen)
+    measured |= {"usage": usage, "calibration_rows": len(chosen)}
     verdict = parity.judge(measured, parity.Limits(options.min_agreement, options.max_drop))
     (options.out / "parity.json").write_text(json.dumps(verdict, indent=2) + "\n")
     say(

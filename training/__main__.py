@@ -2,10 +2,13 @@
 
 import argparse
 import json
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 from edge.errors import EmotiondError
+from edge.labels import EMOTIONS
 from training.config import TrainConfig
 from training.console import quiet, say
 
@@ -50,6 +53,9 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--epochs", type=int)
     train.add_argument("--seed", type=int)
     train.add_argument("--votes", type=Path, metavar="CSV", help="FER+ votes; default: fer2013new.csv beside the CSV")
+    train.add_argument("--deploy", type=Path, metavar="DIR", help="then convert into DIR, and write the report")
+    train.add_argument("--hosts", metavar="HOST:PORT,...", help="one per process, the first coordinates; needs JAX")
+    train.add_argument("--host-index", type=int, default=0, help="this process's place in --hosts, from 0")
     train.set_defaults(run=_train)
 
     evaluate = commands.add_parser("evaluate", help="judge a .keras or .tflite network on one split")
@@ -63,6 +69,31 @@ def build_parser() -> argparse.ArgumentParser:
         "--json", type=Path, metavar="PATH", help="also write the figures as JSON; - is standard output"
     )
     evaluate.set_defaults(run=_evaluate)
+
+    report = commands.add_parser("report", help="one HTML page and PNGs about a run")
+    report.add_argument("run_folder", type=Path, metavar="RUN")
+    _add_data(report)
+    report.add_argument("--usage", default="PublicTest", help="rows to judge on (default: %(default)s)")
+    report.add_argument(
+        "--parity", type=Path, metavar="JSON", help="parity.json; default: RUN/tflite/parity.json if there"
+    )
+    report.add_argument(
+        "--compare", type=Path, nargs="+", default=[], metavar="RUN", help="runs to set beside this one"
+    )
+    report.set_defaults(run=_report)
+
+    explain = commands.add_parser("explain", help="class activation maps over pictures, in one grid")
+    explain.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
+    explain.add_argument("--model", type=Path, required=True, metavar="M.keras")
+    explain.add_argument("--emotion", action="append", choices=EMOTIONS, help="only this one; repeatable")
+    explain.add_argument("--out", type=Path, default=Path("explain.png"), metavar="PNG", help="default: %(default)s")
+    explain.set_defaults(run=_explain)
+
+    look = commands.add_parser("data", help="check a data set, print its class table, write it as folders")
+    _add_data(look)
+    look.add_argument("--votes", type=Path, metavar="CSV", help="FER+ votes, to check that they align")
+    look.add_argument("--export-folders", type=Path, metavar="DIR", help="write train/<emotion>/ROW.png and test/...")
+    look.set_defaults(run=_data)
     return parser
 
 
@@ -87,10 +118,80 @@ def _train(options: argparse.Namespace) -> int:
     votes = options.votes or (data.find_votes(options.data) if settings.label_share < 1 else None)
     dataset = data.load(options.data, votes)
     say(checks.class_table(dataset))
+    hosts = options.hosts.split(",") if options.hosts else [""]
+    if options.hosts:
+        from training.hosts import join
+
+        with quiet():
+            join(hosts, options.host_index)
     with quiet():
         from training.train import train
 
-    train(dataset, settings, options.out, options.resume)
+    train(dataset, settings, options.out, options.resume, options.host_index, len(hosts))
+    if options.deploy and options.host_index == 0:
+        return _deploy(options)
+    return 0
+
+
+def _deploy(options: argparse.Namespace) -> int:
+    """Convert in a process of its own, which needs TensorFlow as the backend; then report."""
+    given = ["--model", str(options.out / "model.keras"), "--out", str(options.deploy)]
+    given += ["--data", str(options.data)] if options.data else []
+    code = subprocess.run([sys.executable, "-m", "convert", *given], check=False).returncode
+    if code == 0:
+        options.run_folder, options.parity, options.compare = options.out, options.deploy / "parity.json", []
+        options.usage = json.loads(options.parity.read_text())["usage"]
+        code = _report(options)
+    return code
+
+
+def _report(options: argparse.Namespace) -> int:
+    from training import data
+    from training.dataset import USAGES
+
+    if options.usage not in USAGES:
+        raise UsageError(f"--usage {options.usage}: unknown; give one of {', '.join(USAGES)}")
+    dataset = data.load(options.data)
+    with quiet():
+        from training import report
+    beside = options.run_folder / "tflite" / "parity.json"
+    parity = options.parity or (beside if beside.is_file() else None)
+    page = report.write(options.run_folder, dataset, options.usage, parity, options.compare)
+    sys.stdout.write(f"{page}\n")
+    return 0
+
+
+def _explain(options: argparse.Namespace) -> int:
+    with quiet():
+        from training import evaluate, explain
+    import numpy as np
+
+    faces = np.stack([explain.read_face(path) for path in options.images])
+    maps, scores = explain.activation_maps(evaluate.load_keras(options.model), faces)
+    figure = explain.grid(faces, maps, scores, [path.name for path in options.images], options.emotion or EMOTIONS)
+    figure.savefig(options.out, dpi=150)
+    sys.stdout.write(f"{options.out}\n")
+    return 0
+
+
+def _data(options: argparse.Namespace) -> int:
+    from training import checks, data
+
+    started = time.monotonic()
+    dataset = data.load(options.data, options.votes)
+    say(f"loaded in {time.monotonic() - started:.1f} s")
+    found = checks.find_duplicates(dataset)
+    within = ", ".join(f"{count} in {usage}" for usage, count in found.within.items()) or "none"
+    sys.stdout.write(
+        f"{checks.class_table(dataset)}\n"
+        f"skipped rows (no picture, or one grey level): {', '.join(map(str, dataset.skipped)) or 'none'}\n"
+        f"exact repeats of an earlier picture of the same split: {within}; {found.conflicting} with another label\n"
+        f"Training pictures that a test holds too: {found.across}\n"
+        f"Training rows that are learned from: {len(dataset.split('Training')) - int(found.redundant.sum())}\n"
+    )
+    if options.export_folders:
+        count = data.export_folders(dataset, options.export_folders)
+        sys.stdout.write(f"{count} pictures -> {options.export_folders}\n")
     return 0
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import cv2
 import numpy as np
 
 from edge.errors import BadDataError, InputNotFoundError
@@ -144,3 +145,17 @@ def training_and_validation(dataset: Dataset, share: float, seed: int) -> tuple[
         members = np.flatnonzero(usable.labels == label)
         validation[random.permutation(members)[: round(share * len(members))]] = True
     return usable.take(~validation), usable.take(validation)
+
+
+def export_folders(dataset: Dataset, root: Path) -> int:
+    """Write Kaggle's layout, `train/<emotion>/<row>.png` and `test/...`, and return the number of pictures.
+
+    Lossless, so that loading it gives the same pixels. Raises BadDataError if a picture cannot be written.
+    """
+    for image, label, usage, row in zip(dataset.images, dataset.labels, dataset.usages, dataset.rows, strict=True):
+        folder = root / ("train" if USAGES[usage] == "Training" else "test") / EMOTIONS[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        # cv2.imwrite reports a full disk by False only.
+        if not cv2.imwrite(str(folder / f"{row:05}.png"), image):
+            raise BadDataError(f"{folder}/{row:05}.png: cannot be written; is the disk full?")
+    return len(dataset)

@@ -39,7 +39,10 @@ def _open_tflite(path: Path) -> Predict:
     return lambda images: np.stack([scores.values for scores in classifier.classify(list(images))])
 
 
-def _open_keras(path: Path) -> Predict:
+def load_keras(path: Path) -> Any:
+    """The keras.Model in a file, checked to map faces to emotions. Raises InputNotFoundError or BadDataError."""
+    if not path.is_file():
+        raise InputNotFoundError(f"{path}: model not found")
     with quiet():
         import keras
     try:
@@ -51,6 +54,11 @@ def _open_keras(path: Path) -> Predict:
             f"{path}: maps {model.input_shape} to {model.output_shape}, expected "
             f"(None, {FACE_SIZE}, {FACE_SIZE}, 1) to (None, {len(EMOTIONS)})"
         )
+    return model
+
+
+def _open_keras(path: Path) -> Predict:
+    model = load_keras(path)
 
     def predict(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         return np.asarray(model.predict(images[..., None].astype(np.float32), batch_size=256, verbose=0), np.float32)
