@@ -1,3 +1,10 @@
 """The device side of emotiond: camera stream in, emotion events over MQTT out. Never imports TensorFlow."""
 
+import os
+
+# OpenCV and FFmpeg write lines of their own about a camera that is away; emotiond says it once, in its own words.
+# OpenCV reads these when it is loaded.
+os.environ.setdefault("OPENCV_LOG_LEVEL", "FATAL")
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
+
 __version__ = "0.1.0"

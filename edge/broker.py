@@ -33,21 +33,26 @@ class EmbeddedBroker:
     """
 
     def __init__(self, port: int | None) -> None:
-        self.port = _free_port() if port is None else port
+        self._ports = [port] if port is not None else [DEFAULT_PORT, *NEXT_PORTS]
+        self.port = self._ports[0]
         self.kind = ""
         self._stop: Callable[[], None] = lambda: None
 
     def __enter__(self) -> "EmbeddedBroker":
-        if _answers(self.port):
-            raise ServiceUnavailableError(
-                f"mqtt.port: {HOST}:{self.port} is taken; for a broker that runs there: mqtt.broker: localhost"
-            )
         # Debian keeps it in a folder that is not in an ordinary user's path.
         mosquitto = shutil.which("mosquitto", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
         self.kind = "mosquitto" if mosquitto else "amqtt"
-        self._stop = _start_mosquitto(mosquitto, self.port) if mosquitto else _start_amqtt(self.port)
-        log.info("embedded broker: %s on %s:%d", self.kind, HOST, self.port)
-        return self
+        for port in self._ports:
+            self.port = port
+            try:
+                self._stop = _start_mosquitto(mosquitto, port) if mosquitto else _start_amqtt(port)
+            except _PortTakenError:
+                continue
+            log.info("embedded broker: %s on %s:%d", self.kind, HOST, port)
+            return self
+        raise ServiceUnavailableError(
+            f"mqtt.port: {HOST}:{self.port} is taken; for a broker that runs there: mqtt.broker: localhost"
+        )
 
     def __exit__(self, *exc: object) -> None:
         self._stop()
@@ -59,8 +64,8 @@ class EmbeddedBroker:
         return config.model_copy(update={"broker": HOST, "port": self.port, "protocol": protocol})
 
 
-def _free_port() -> int:
-    return next((port for port in (DEFAULT_PORT, *NEXT_PORTS) if not _answers(port)), DEFAULT_PORT)
+class _PortTakenError(Exception):
+    """Somebody else listens there."""
 
 
 def _answers(port: int) -> bool:
@@ -70,6 +75,8 @@ def _answers(port: int) -> bool:
 
 
 def _start_mosquitto(program: str, port: int) -> Callable[[], None]:
+    if _answers(port):
+        raise _PortTakenError
     folder = Path(tempfile.mkdtemp(prefix="emotiond-broker-"))
     config = folder / "mosquitto.conf"
     config.write_text(
@@ -93,13 +100,18 @@ def _start_mosquitto(program: str, port: int) -> Callable[[], None]:
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
+        if child.stderr is not None:
+            child.stderr.close()
         shutil.rmtree(folder, ignore_errors=True)
 
     try:
         _await_port(port, lambda: child.poll() is None)
     except ServiceUnavailableError as error:
-        stop()
+        child.kill()
         said = (child.stderr.read() if child.stderr else "").strip().splitlines()
+        stop()
+        if said and "in use" in said[-1]:  # another took it in the same moment
+            raise _PortTakenError from None
         raise ServiceUnavailableError(f"{error}: {said[-1] if said else 'no reason given'}") from None
     return stop
 
@@ -111,6 +123,8 @@ def _start_amqtt(port: int) -> Callable[[], None]:
         raise ConfigError(
             "mqtt.broker: embedded needs mosquitto (apt install mosquitto) or amqtt (pip install 'emotiond[broker]')"
         ) from None
+    if _answers(port):
+        raise _PortTakenError
     for name in ("amqtt", "transitions"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
     settings = {
@@ -153,7 +167,9 @@ def _start_amqtt(port: int) -> Callable[[], None]:
 
 def _await_port(port: int, alive: Callable[[], bool]) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
-    while not _answers(port):
-        if not alive() or time.monotonic() > deadline:
-            raise ServiceUnavailableError(f"mqtt.broker: the embedded broker does not start on {HOST}:{port}")
+    while alive() and not _answers(port) and time.monotonic() < deadline:
         time.sleep(0.02)
+    # What answers may be another's broker, whose port ours could not take: then ours ends.
+    time.sleep(0.1)
+    if not alive() or not _answers(port):
+        raise ServiceUnavailableError(f"mqtt.broker: the embedded broker does not start on {HOST}:{port}")

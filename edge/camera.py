@@ -29,9 +29,6 @@ PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", "
 FALLBACK_FPS = 15.0  # for pictures without a rate, and for files that state none
 SECRET_IN_URL = re.compile(r"//[^/@]*@")
 
-# OpenCV and FFmpeg write many lines of their own about a camera that is away; this module says it once, in its words.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
-
 
 def build_source(config: CameraConfig) -> "LiveSource | FileSource":
     """The source that `config.source` names. Raises InputNotFoundError or BadDataError; opens nothing live yet."""

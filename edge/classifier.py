@@ -82,9 +82,6 @@ class TfliteClassifier:
         return dequantize(output, self._output_quantization) if self._is_int8 else np.asarray(output, np.float32)
 
     def _build_interpreter(self, module: Any, content: bytes, threads: int) -> Any:
-        # Both runtimes check the file's first bytes only, and read past the end of a shortened one.
-        if len(content) < 16 or content[4:8] != b"TFL3":
-            raise ConfigError(f"model.path: {self.path}: not a TFLite file")
         try:
             interpreter = module.Interpreter(model_content=content, num_threads=threads)
             interpreter.allocate_tensors()

@@ -94,8 +94,8 @@ class HaarConfig(_Settings):
 
     kind: Literal["haar"] = "haar"
     cascade: Path | None = None
-    search_width: Annotated[int, Field(ge=40, le=8192)] = 320
-    scale_factor: Annotated[float, Field(ge=1.01, le=4)] = 1.15
+    search_width: Annotated[int, Field(ge=40, le=8192)] = 480
+    scale_factor: Annotated[float, Field(ge=1.01, le=4)] = 1.2
     min_neighbors: Annotated[int, Field(ge=0, le=100)] = 4
     min_face: Annotated[int, Field(ge=1, le=8192)] = 48
 

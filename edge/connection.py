@@ -88,9 +88,7 @@ class Connection:
         answer = self._answer
         if answer is None:
             self.close()
-            raise _NoAnswerError(
-                f"{where}: {'closes the connection' if self.lost else 'connects, but does not answer'}"
-            )
+            raise _NoAnswerError(f"{where}: connects, but does not answer in MQTT; is it a broker's port?")
         if answer.is_failure:
             self.close()
             raise BrokerRefusesError(f"{where}: refuses: {answer} (reason code {answer.value})", answer.value)

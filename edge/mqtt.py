@@ -45,14 +45,13 @@ class MqttLink:
         self._lock = threading.Lock()  # guards the three above
         self._work = threading.Event()
         self._closing = False
-        self._connected = False
         self._problem: str | None = None
         self._in_flight: dict[int, int | None] = {}  # message id -> spool number; None for a retained state
         self._last_sent = 0
         self._live_due_at = 0.0
         self._emotion_key: tuple[Any, ...] | None = None
         self._said_refused = False
-        self._events_refused, self._live_superseded = 0, 0
+        self._events_refused, self._live_dropped = 0, 0
         self._thread = threading.Thread(target=self._run, name="mqtt-send", daemon=True)
 
     def __enter__(self) -> "MqttLink":
@@ -78,7 +77,7 @@ class MqttLink:
         return {
             "events_overflowed": self._spool.dropped,
             "events_refused": self._events_refused,
-            "live_superseded": self._live_superseded,
+            "live_dropped": self._live_dropped,
         }
 
     def publish(self, event: Event) -> None:
@@ -115,7 +114,7 @@ class MqttLink:
 
     def _pass(self, topic: str, text: str) -> None:
         with self._lock:
-            self._live_superseded += topic in self._passing
+            self._live_dropped += topic in self._passing
             self._passing[topic] = text
         self._work.set()
 
@@ -152,6 +151,8 @@ class MqttLink:
         self._last_sent = 0  # what was not acknowledged on the connection before is sent again, in order
         with self._lock:
             self._unsent = dict.fromkeys(self._retained)
+            self._live_dropped += len(self._passing)
+            self._passing.clear()  # from before the connection: stale
         deadline = float("inf")
         while not connection.lost and time.monotonic() < deadline:
             self._work.wait(CHECK_S if deadline == float("inf") else 0.05)

@@ -1,0 +1,203 @@
+"""Real parts for the tests: a broker, a subscriber, the daemon's process, a video made from the built-in clip."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from edge import clip
+
+ROOT = Path(__file__).parent.parent
+PATIENCE_S = 30.0  # for what should take a fraction of a second; the machine may be busy
+
+
+def wait_for(condition: Callable[[], object], what: str, patience_s: float = PATIENCE_S) -> None:
+    """Return once `condition` holds; fail, saying `what` did not happen, after `patience_s`."""
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {patience_s} s: {what}"
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Broker:
+    """A mosquitto that can be stopped, killed and started again on the same port."""
+
+    def __init__(self, folder: Path, extra: str = "") -> None:
+        self.port = free_port()
+        self._config = folder / "mosquitto.conf"
+        self._config.write_text(f"listener {self.port} 127.0.0.1\nuser root\n{extra or 'allow_anonymous true'}\n")
+        self._child: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
+        self._child = subprocess.Popen([program, "-c", self._config], stderr=subprocess.DEVNULL)
+        wait_for(lambda: is_open(self.port), "mosquitto listens")
+
+    def kill(self) -> None:
+        self._child.kill()
+        self._child.wait()
+
+
+class Subscriber:
+    """What a real subscriber receives: (topic, text, retained), in order."""
+
+    def __init__(self, port: int, topic: str = "emotiond/#", **credentials: str) -> None:
+        self.messages: list[tuple[str, str, bool]] = []
+        subscribed = threading.Event()
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
+        self._client.on_subscribe = lambda *_: subscribed.set()
+        self._client.on_message = lambda client, userdata, m: self.messages.append(
+            (m.topic, m.payload.decode(), m.retain)
+        )
+        if credentials:
+            self._client.username_pw_set(**credentials)
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+        assert subscribed.wait(PATIENCE_S)
+
+    def texts(self, topic: str) -> list[str]:
+        return [text for seen, text, _ in list(self.messages) if seen == topic]
+
+    def events(self) -> list[dict]:
+        return [json.loads(text) for topic, text, _ in list(self.messages) if topic.endswith("/events")]
+
+    def publish(self, topic: str, text: str) -> None:
+        self._client.publish(topic, text, qos=1).wait_for_publish(PATIENCE_S)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+class Daemon:
+    """`python -m edge` as a process of its own."""
+
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None, cwd: Path = ROOT) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "edge", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=cwd,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
+        )
+
+    def finish(self, timeout: float = PATIENCE_S) -> tuple[int, str, str]:
+        """Exit code, standard output, standard error (without the runtime's own INFO line)."""
+        out, err = self.process.communicate(timeout=timeout)
+        return self.process.returncode, out, "".join(x for x in err.splitlines(True) if not x.startswith("INFO:"))
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
+        self.process.send_signal(number)
+        return self.finish()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Daemon]]:
+    """Starts `python -m edge ...`; whatever still runs at the end of the test is killed."""
+    running: list[Daemon] = []
+
+    def start_daemon(*arguments: str, **options: object) -> Daemon:
+        running.append(Daemon(*arguments, **options))
+        return running[-1]
+
+    yield start_daemon
+    for daemon in running:
+        if daemon.process.poll() is None:
+            daemon.process.kill()
+        daemon.process.communicate()
+
+
+@pytest.fixture
+def broker_at(tmp_path: Path) -> Iterator[Callable[..., Broker]]:
+    """Starts mosquitto, with extra lines of configuration if given."""
+    if shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") is None:
+        pytest.skip("mosquitto is not installed (tests/system_packages.sh installs it)")
+    running: list[Broker] = []
+
+    def start_broker(extra: str = "") -> Broker:
+        folder = tmp_path / f"broker{len(running)}"
+        folder.mkdir()
+        running.append(Broker(folder, extra))
+        return running[-1]
+
+    yield start_broker
+    for broker in running:
+        broker.kill()
+
+
+@pytest.fixture
+def broker(broker_at: Callable[..., Broker]) -> Broker:
+    return broker_at()
+
+
+@pytest.fixture
+def subscribe() -> Iterator[Callable[..., Subscriber]]:
+    """Connects a real subscriber to a port."""
+    running: list[Subscriber] = []
+
+    def connect(port: int, topic: str = "emotiond/#", **credentials: str) -> Subscriber:
+        running.append(Subscriber(port, topic, **credentials))
+        return running[-1]
+
+    yield connect
+    for subscriber in running:
+        subscriber.close()
+
+
+@pytest.fixture(scope="session")
+def clip_frames() -> list[np.ndarray]:
+    """One cycle of the built-in clip: comes in, moves, leaves."""
+    return [image for _, image in clip.frames()]
+
+
+@pytest.fixture(scope="session")
+def video(tmp_path_factory: pytest.TempPathFactory, clip_frames: list[np.ndarray]) -> Path:
+    """The built-in clip as a video file."""
+    path = tmp_path_factory.mktemp("video") / "portrait.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), clip.FPS, clip.SIZE)
+    for image in clip_frames:
+        writer.write(image)
+    writer.release()
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real clips and FER2013, which are not part of the project."""
+    folder = Path(os.environ.get("EMOTIOND_SHARED", ROOT.parent / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip(f"real clips and FER2013 are not at {folder} (EMOTIOND_SHARED names another place)")
+    return folder
+
+
+def plain(port: int, **extra: object) -> list[str]:
+    """Options that point the daemon to a broker on this machine, as device `pi`."""
+    settings = {"device": "pi", "mqtt.broker": "127.0.0.1", "mqtt.port": port, "mqtt.retry_min_s": 0.1, **extra}
+    return [part for key, value in settings.items() for part in ("--set", f"{key}={json.dumps(value)}")]

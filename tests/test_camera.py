@@ -1,0 +1,165 @@
+"""Files give every frame, in order; live sources give the newest, and come back."""
+
+import threading
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from conftest import wait_for
+from edge.camera import LatestFrame, build_source, usable
+from edge.config import CameraConfig
+from edge.errors import BadDataError, EndOfStream, InputNotFoundError, ServiceUnavailableError
+from edge.records import Frame
+from fakes import frame
+
+
+def frames_of(config: CameraConfig, limit: int = 1000) -> list[Frame]:
+    taken: list[Frame] = []
+    with build_source(config) as source:
+        try:
+            while len(taken) < limit:
+                if (frame := source.take(1.0)) is not None:
+                    taken.append(frame)
+        except EndOfStream:
+            pass
+    return taken
+
+
+def test_the_built_in_clip_is_an_endless_real_time_camera() -> None:
+    began_at = time.monotonic()
+    taken = frames_of(CameraConfig(), limit=8)
+    assert time.monotonic() - began_at > 7 / 15 * 0.9
+    assert [f.seq for f in taken] == list(range(8))
+    assert taken[0].size == (640, 480)
+    looped = frames_of(CameraConfig(realtime=False), limit=250)
+    assert len(looped) == 250
+    times = [f.media_time for f in looped]
+    assert times == sorted(set(times))
+    np.testing.assert_array_equal(looped[0].image, looped[240].image)
+
+
+def test_a_video_gives_every_frame_at_its_own_time(video: Path, clip_frames: list[np.ndarray]) -> None:
+    taken = frames_of(CameraConfig(source=str(video)))
+    assert len(taken) == len(clip_frames)
+    assert [f.media_time for f in taken] == pytest.approx([n / 15 for n in range(len(taken))], abs=2e-3)
+    assert (taken[15].wall_time - taken[0].wall_time).total_seconds() == pytest.approx(1.0, abs=0.01)
+    assert np.abs(taken[60].image.astype(int) - clip_frames[60]).mean() < 3
+
+
+def test_a_video_can_be_looped_and_played_in_real_time(video: Path) -> None:
+    taken = frames_of(CameraConfig(source=str(video), loop=True), limit=300)
+    assert len(taken) == 300
+    began_at = time.monotonic()
+    frames_of(CameraConfig(source=str(video), realtime=True), limit=5)
+    assert time.monotonic() - began_at > 4 / 15 * 0.9
+
+
+def test_take_returns_nothing_while_the_next_frame_is_not_due(video: Path) -> None:
+    with build_source(CameraConfig(source=str(video), realtime=True)) as source:
+        assert source.take(1.0) is not None
+        assert source.take(0.001) is None
+        assert source.take(1.0).seq == 1
+
+
+def test_a_truncated_video_gives_what_can_be_read(video: Path, tmp_path: Path) -> None:
+    whole = video.read_bytes()
+    short = tmp_path / "short.avi"
+    short.write_bytes(whole[: len(whole) // 2])
+    assert 50 < len(frames_of(CameraConfig(source=str(short)))) < 200
+
+
+@pytest.mark.parametrize("content", [b"", b"no video at all, whatever its name says\n" * 100])
+def test_what_is_no_video_is_bad_data(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.mkv"
+    path.write_bytes(content)
+    with pytest.raises(BadDataError, match="x.mkv: not a video"):
+        build_source(CameraConfig(source=str(path)))
+
+
+@pytest.mark.parametrize("name", ["nowhere.mkv", "nowhere/*.jpg", "*.png", "f%03d.jpg", "."])
+def test_what_is_not_there_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputNotFoundError, match="camera.source: "):
+        build_source(CameraConfig(source=str(tmp_path / name)))
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """f1 to f12, of every kind; f3 is broken, f4 is empty."""
+    colour = np.full((60, 80, 3), (10, 20, 30), np.uint8)
+    kinds = {
+        "f1.png": colour,
+        "f2.png": colour[:, :, 0],
+        "f10.png": colour.astype(np.uint16) * 256,
+        "f11.png": np.dstack([colour, colour[:, :, :1]]),
+        "f12.jpg": colour,
+    }
+    for name, image in kinds.items():
+        cv2.imwrite(str(tmp_path / name), image)
+    (tmp_path / "f3.png").write_bytes((tmp_path / "f1.png").read_bytes()[:40])
+    (tmp_path / "f4.png").write_bytes(b"")
+    (tmp_path / "notes.txt").write_text("not a picture")
+    return tmp_path
+
+
+def test_pictures_of_a_folder_come_in_natural_order_whatever_their_kind(pictures: Path) -> None:
+    with build_source(CameraConfig(source=str(pictures), fps=2)) as source:
+        taken = [source.take(1) for _ in range(5)]
+        assert source.drops["undecodable"] == 2
+        with pytest.raises(EndOfStream):
+            source.take(1)
+    assert [f.image.shape for f in taken] == [(60, 80, 3), (60, 80), (60, 80, 3), (60, 80, 3), (60, 80, 3)]
+    assert [f.image.reshape(-1)[0] for f in taken] == [10] * 5
+    assert [f.media_time for f in taken] == [0.0, 0.5, 2.0, 2.5, 3.0]
+    assert {f.grey.shape for f in taken} == {(60, 80)}
+
+
+@pytest.mark.parametrize(("pattern", "count"), [("*.png", 4), ("f%d.jpg", 1), ("f1.png", 1), ("f1?.*", 3)])
+def test_pictures_can_be_named_by_a_pattern(pictures: Path, pattern: str, count: int) -> None:
+    assert len(frames_of(CameraConfig(source=str(pictures / pattern)))) == count
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        None,
+        np.zeros((0, 0, 3), np.uint8),
+        np.zeros((4, 0), np.uint8),
+        np.zeros((4, 4, 2), np.uint8),
+        np.zeros((4, 4), np.float32),
+        np.zeros(4, np.uint8),
+    ],
+)
+def test_frames_with_nothing_to_look_at_are_not_usable(image: np.ndarray | None) -> None:
+    assert usable(image) is None
+
+
+def test_the_newest_frame_wins_and_the_others_are_counted() -> None:
+    latest = LatestFrame()
+    assert latest.take(0.01) is None
+    for seq in range(5):
+        latest.put(frame(seq=seq))
+    assert latest.take(0.01).seq == 4
+    assert latest.superseded == 4
+    assert latest.take(0.01) is None
+
+
+def test_a_waiting_loop_is_woken_by_a_frame_and_by_a_failure() -> None:
+    latest = LatestFrame()
+    threading.Timer(0.05, latest.put, [frame(seq=7)]).start()
+    assert latest.take(10).seq == 7
+    threading.Timer(0.05, latest.fail, [MemoryError("capture thread")]).start()
+    with pytest.raises(MemoryError, match="capture thread"):
+        latest.take(10)
+
+
+@pytest.mark.parametrize("source", [97, "/dev/video97", "rtsp://user:s3cret@127.0.0.1:9/x", "http://127.0.0.1:9/cam"])
+def test_a_camera_that_is_not_there_is_named_without_its_password(source: int | str) -> None:
+    threads = threading.active_count()
+    with pytest.raises(ServiceUnavailableError) as caught, build_source(CameraConfig(source=source, timeout_s=1)):
+        pass
+    assert "camera.source: " in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    wait_for(lambda: threading.active_count() == threads, "the capture thread ends")

@@ -1,0 +1,132 @@
+"""Every mistake in the settings is one line that names file, key and way out."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import ROOT
+from edge.config import Config, MqttConfig, load
+from edge.errors import ConfigError
+
+
+def load_text(tmp_path: Path, text: str, *overrides: str, source: str | None = None) -> Config:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    return load(path, overrides, source)
+
+
+def error_of(tmp_path: Path, text: str, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_text(tmp_path, text, *overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.replace(str(tmp_path / "c.yaml"), "FILE")
+
+
+def test_the_project_file_shows_every_key_with_its_default() -> None:
+    tree = yaml.safe_load((ROOT / "config.yaml").read_text())
+    defaults = Config(device="x").model_dump(exclude={"device"})
+    assert tree == defaults
+    assert "# device:" in (ROOT / "config.yaml").read_text()
+
+
+def test_an_empty_file_and_empty_sections_mean_the_defaults(tmp_path: Path) -> None:
+    assert load_text(tmp_path, "") == load_text(tmp_path, "camera:\nmqtt:\n") == Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("detector: {scale_facter: 1.2}", "FILE: detector.scale_facter: unknown key, did you mean scale_factor?"),
+        ("detectr: {}", "FILE: detectr: unknown key, did you mean detector?"),
+        ("mqtt: {xyz: 1}", "FILE: mqtt.xyz: unknown key, known keys: broker, port,"),
+        ("mqtt: {port: '1883'}", "FILE: mqtt.port: must be a valid integer, not '1883'"),
+        ("mqtt: {port: 65536}", "FILE: mqtt.port: must be less than or equal to 65535, not '65536'"),
+        ("mqtt: {protocol: 4}", "FILE: mqtt.protocol: must be '5' or '3.1.1', not '4'"),
+        ("mqtt: {broker: 'mqtt://x'}", "FILE: mqtt.broker: must be 'embedded', or a host's name"),
+        ("mqtt: {base_topic: 'a/+'}", "FILE: mqtt.base_topic: must be 1 to 64 printable characters without + # / $"),
+        ("mqtt: {password_env: A}", "FILE: mqtt: a password needs a username"),
+        ("mqtt: {username: u, password_env: A, password_file: b}", "FILE: mqtt: give one of password_file"),
+        ("mqtt: {cert_file: a}", "FILE: mqtt: cert_file and key_file go together"),
+        ("mqtt: {tls: false, ca_file: a}", "FILE: mqtt: ca_file and cert_file need tls: true"),
+        ("mqtt: {retry_min_s: 99}", "FILE: mqtt: retry_min_s must not be larger than retry_max_s"),
+        ("camera: {source: -1}", "FILE: camera.source: must be builtin, a webcam's number from 0, a file"),
+        ("camera: {source: [1]}", "FILE: camera.source: must be builtin"),
+        ("camera: {loop: 1}", "FILE: camera.loop: must be a valid boolean, not '1'"),
+        ("camera: 3", "FILE: camera: must be an object, not '3'"),
+        ("emotion: {min_confidence: 1.1}", "FILE: emotion.min_confidence: must be less than or equal to 1, not '1.1'"),
+        ("emotion: {dwell_s: .nan}", "FILE: emotion.dwell_s: must be a finite number"),
+        ("emotion: {dwell_s: -1}\nmodel: {threads: 0}", "(and 1 more)"),
+        ("- a", "FILE: must be a mapping of keys to values"),
+        ("a: b: c", "FILE: line 1, column 5: mapping values are not allowed here"),
+        ("camera:\n\tname: x", "FILE: line 2, column 1: found character"),
+        ("x: &a [*a]", "FILE: holds values that no setting can have"),
+        ("\x00", "FILE: not YAML: unacceptable character"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_it(tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in error_of(tmp_path, text)
+
+
+def test_every_key_refuses_a_wrong_value(tmp_path: Path) -> None:
+    keys = [
+        f"{section}.{key}" if isinstance(value, dict) else section
+        for section, value in Config(device="x").model_dump().items()
+        for key in (value if isinstance(value, dict) else [""])
+    ]
+    assert len(keys) > 40
+    for key in keys:
+        assert f"--set {key}=[[]]: {key}: must" in error_of(tmp_path, "", f"{key}=[[]]")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nowhere.yaml: cannot read the configuration: No such file"):
+        load(tmp_path / "nowhere.yaml")
+
+
+def test_overrides_win_over_the_file_and_the_source_over_all(tmp_path: Path) -> None:
+    config = load_text(tmp_path, "camera: {source: a.mkv, name: door}", "camera.source=b.mkv", source="3")
+    assert (config.camera.source, config.camera.name) == (3, "door")
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("camera.sorce=1", "--set camera.sorce=1: camera.sorce: unknown key, did you mean source?"),
+        ("camera", "--set camera: must look like section.key=value"),
+        ("=1", "must look like"),
+        ("a..b=1", "must look like"),
+        ("mqtt.port={", "--set mqtt.port={: line 1, column"),
+    ],
+)
+def test_a_wrong_override_is_named(tmp_path: Path, override: str, expected: str) -> None:
+    assert expected in error_of(tmp_path, "", override)
+
+
+def test_tls_is_on_unless_the_broker_is_on_this_machine() -> None:
+    assert not MqttConfig().use_tls
+    assert not MqttConfig(broker="localhost").use_tls
+    assert MqttConfig(broker="broker.example").use_tls
+    assert not MqttConfig(broker="broker.example", tls=False).use_tls
+    assert MqttConfig(broker="localhost", tls=True).use_tls
+
+
+def test_the_password_comes_from_file_environment_or_credential(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pw").write_text("s3cret\n")
+    monkeypatch.setenv("PW", "s3cret")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    sources = [{"password_file": tmp_path / "pw"}, {"password_env": "PW"}, {"password_credential": "pw"}]
+    assert [MqttConfig(username="u", **source).password for source in sources] == ["s3cret"] * 3
+    assert MqttConfig(username="u").password is None
+
+
+@pytest.mark.parametrize(
+    "source", [{"password_file": Path("/nowhere/pw")}, {"password_env": "NOT_SET"}, {"password_credential": "pw"}]
+)
+def test_a_password_that_is_not_there_is_named(source: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    with pytest.raises(ConfigError, match=f"mqtt.{next(iter(source))}: "):
+        _ = MqttConfig(username="u", **source).password

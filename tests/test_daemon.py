@@ -1,0 +1,220 @@
+"""The real process against a real broker, as a subscriber and an operator see it."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, Broker, Daemon, free_port, plain, wait_for
+from edge.classifier import TfliteClassifier
+
+STATUS, CAMERA_STATUS, EMOTION = "emotiond/pi/status", "emotiond/pi/camera/status", "emotiond/pi/camera/emotion"
+MODEL = TfliteClassifier().model_id
+
+
+def printed_events(out: str) -> list[dict]:
+    return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+
+
+def test_the_built_in_clip_arrives_at_a_subscriber(broker: Broker, subscribe, start) -> None:
+    subscriber = subscribe(broker.port)
+    daemon = start("run", "--max-frames", "215", *plain(broker.port))
+    code, _, err = daemon.finish(timeout=60)
+    assert code == 0, err
+    wait_for(lambda: subscriber.texts(STATUS) == ["online", "stopped"], "both states of the device")
+    assert subscriber.texts(CAMERA_STATUS) == ["online", "offline"]
+    events = [e for e in subscriber.events() if e["track"] == subscriber.events()[0]["track"]]
+    assert (events[0]["type"], events[0]["emotion"], events[-1]["type"]) == ("new", None, "end")
+    updates = [e for e in events if e["type"] == "update"]
+    assert updates and updates[0]["previous"] is None
+    assert updates[0]["confidence"] >= 0.45
+    assert {(e["device"], e["camera"], e["model"], tuple(e["frame"])) for e in events} == {
+        ("pi", "camera", MODEL, (640, 480))
+    }
+    dominant = [json.loads(text) for text in subscriber.texts(EMOTION)]
+    assert updates[0]["emotion"] in [message["emotion"] for message in dominant]
+    assert (dominant[-1]["emotion"], dominant[-1]["faces"]) == (None, 0)
+    live = [json.loads(text) for text in subscriber.texts("emotiond/pi/camera/faces")]
+    assert 40 < len(live) <= 80  # 5 a second for 14 s
+    assert max(len(message["faces"]) for message in live) >= 1
+
+
+def test_a_file_gives_the_same_events_every_time_and_ends(video: Path, start) -> None:
+    def play() -> list[dict]:
+        arguments = ["run", "--source", str(video), "--events", "-", "--set", "mqtt.broker=null", "--set", "device=pi"]
+        code, out, err = start(*arguments).finish()
+        assert (code, err) == (0, "")
+        return [
+            {k: v for k, v in event.items() if k not in ("id", "at", "started_at", "latency_ms")}
+            for event in printed_events(out)
+        ]
+
+    first = play()
+    assert {"new", "update", "end"} <= {event["type"] for event in first}
+    assert play() == first
+
+
+def test_real_faces_give_events(shared: Path, broker: Broker, subscribe, start) -> None:
+    subscriber = subscribe(broker.port)
+    for name in ("again.mkv", "head-pose-face-detection-male.gif"):
+        code, out, err = start(
+            "run", "--source", str(shared / "data/clips" / name), "--events", "-", *plain(broker.port)
+        ).finish(timeout=60)
+        assert code == 0, err
+        types = [event["type"] for event in printed_events(out)]
+        assert types.count("new") == types.count("end") >= 1
+    wait_for(lambda: subscriber.texts(STATUS).count("stopped") == 2, "both ends")
+    assert sum(event["type"] == "new" for event in subscriber.events()) >= 2
+
+
+def test_sigterm_ends_it_cleanly_within_two_seconds(broker: Broker, subscribe, start) -> None:
+    subscriber = subscribe(broker.port)
+    daemon = start("run", *plain(broker.port))
+    wait_for(lambda: subscriber.events(), "a face")
+    began_at = time.monotonic()
+    code, _, err = daemon.stop(signal.SIGTERM)
+    took_s = time.monotonic() - began_at
+    wait_for(lambda: subscriber.texts(STATUS)[-1] == "stopped", "stopped")
+    assert (code, "Traceback" in err) == (0, False)
+    assert subscriber.events()[-1]["type"] == "end"
+    # The one time that is a promise to systemd and to people; it takes 0.3 s on a quiet machine.
+    assert took_s < 2
+
+
+def test_it_ends_as_quickly_when_no_broker_answers(start) -> None:
+    daemon = start("run", *plain(free_port()))
+    assert any("cannot be reached" in line for line in daemon.process.stderr)
+    assert daemon.stop(signal.SIGTERM)[0] == 0
+
+
+def test_kill_9_leaves_offline_as_the_last_will(broker: Broker, subscribe, start) -> None:
+    subscriber = subscribe(broker.port)
+    daemon = start("run", *plain(broker.port))
+    wait_for(lambda: subscriber.texts(STATUS) == ["online"], "online")
+    daemon.stop(signal.SIGKILL)
+    wait_for(lambda: subscriber.texts(STATUS) == ["online", "offline"], "offline")
+    late = subscribe(broker.port, STATUS)
+    wait_for(lambda: late.messages == [(STATUS, "offline", True)], "offline is retained")
+
+
+def test_it_runs_on_without_a_broker_says_so_once_and_delivers_later(broker: Broker, subscribe, start) -> None:
+    daemon = start("run", "--max-frames", "210", *plain(broker.port, **{"mqtt.retry_max_s": 0.5}))
+    first = subscribe(broker.port)
+    wait_for(lambda: first.events(), "a face")
+    broker.kill()
+    time.sleep(3)
+    broker.start()
+    second = subscribe(broker.port)
+    wait_for(lambda: any(e["type"] == "end" for e in second.events()), "the face is gone")
+    code, _, err = daemon.finish()
+    assert code == 0
+    assert err.count("connection lost") == 1
+    assert err.count("cannot be reached") <= 1
+    assert second.texts(STATUS)[-2:] == ["online", "stopped"]
+
+
+def test_pause_stops_reading_and_resume_goes_on(broker: Broker, subscribe, start) -> None:
+    subscriber = subscribe(broker.port)
+    start("run", *plain(broker.port, **{"mqtt.commands": True}))
+    wait_for(lambda: subscriber.events(), "a face")
+    subscriber.publish("emotiond/pi/cmd/pause", "")
+    wait_for(lambda: subscriber.texts(CAMERA_STATUS)[-1] == "paused", "paused")
+    wait_for(lambda: subscriber.events()[-1]["type"] == "end", "faces end with the pause")
+    seen = len(subscriber.events())
+    time.sleep(1)
+    assert len(subscriber.events()) == seen
+    subscriber.publish("emotiond/pi/cmd/resume", "")
+    wait_for(lambda: subscriber.texts(CAMERA_STATUS)[-1] == "online", "online")
+    wait_for(lambda: len(subscriber.events()) > seen, "a face again")
+
+
+def test_stats_tell_how_it_goes(broker: Broker, subscribe, start) -> None:
+    subscriber = subscribe(broker.port)
+    start("run", *plain(broker.port, **{"mqtt.stats_interval_s": 1.0}))
+    wait_for(lambda: len(subscriber.texts("emotiond/pi/stats")) >= 2, "two stats messages")
+    stats = json.loads(subscriber.texts("emotiond/pi/stats")[1])
+    assert 5 < stats["fps_out"] <= 16
+    assert stats["latency_ms"]["p50"] <= stats["latency_ms"]["p99"]
+    assert (stats["model"], stats["runtime"], stats["queue"]) == (MODEL, "litert", 0)
+    assert set(stats["drops"]) == {"superseded", "undecodable", "events_overflowed", "events_refused", "live_dropped"}
+
+
+def test_systemd_is_told_when_it_is_ready_and_that_it_lives(tmp_path: Path, start) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.bind(str(tmp_path / "notify"))
+        channel.settimeout(30)
+        env = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000000"}
+        daemon = start("run", "--set", "mqtt.broker=null", env=env)
+        said = [channel.recv(4096).decode() for _ in range(6)]
+        daemon.process.send_signal(signal.SIGTERM)
+        while "STOPPING=1" not in said:
+            said.append(channel.recv(4096).decode())
+        daemon.finish()
+    assert said.count("READY=1") == 1
+    assert "STATUS=camera camera online" in said
+    assert said.count("WATCHDOG=1") >= 3
+
+
+def test_run_watch_shows_what_an_embedded_broker_delivers(start) -> None:
+    arguments = ["--set", "device=pi", "--set", f"mqtt.port={free_port()}"]
+    code, out, err = start("run", "--watch", "--max-frames", "90", *arguments).finish(timeout=60)
+    assert (code, "Traceback" in err) == (0, False)
+    assert re.search(r"^pi/status +online$", out, re.M)
+    assert re.search(r"^pi/camera +[\d:.]+  face 1 appears$", out, re.M)
+    assert re.search(r"^pi/camera +[\d:.]+  face 1 uncertain -> \w+ \(\d+ %\)$", out, re.M)
+    assert re.search(r"^pi/status +stopped$", out, re.M)
+
+
+def test_two_embedded_brokers_do_not_meet(start: Callable[..., Daemon]) -> None:
+    daemons = [start("run", "--max-frames", "45") for _ in range(2)]
+    errors = [daemon.finish(timeout=60) for daemon in daemons]
+    ports = {re.search(r"embedded broker: \w+ on 127.0.0.1:(\d+)", err)[1] for _, _, err in errors}
+    assert [code for code, _, _ in errors] == [0, 0]
+    assert len(ports) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (
+            ["run", "--set", "camera.sorce=1"],
+            78,
+            "--set camera.sorce=1: camera.sorce: unknown key, did you mean source?",
+        ),
+        (["run", "--config", "nowhere.yaml"], 78, "nowhere.yaml: cannot read the configuration"),
+        (["run", "--source", "nowhere.mkv"], 66, "camera.source: nowhere.mkv: no such file, folder or camera"),
+        (["run", "--source", "README.md"], 65, "camera.source: README.md: not a video"),
+        (["run", "--source", "97", "--set", "camera.timeout_s=1"], 69, "camera.source: 97: cannot be opened"),
+        (["run", "--set", "model.path=nowhere.tflite"], 78, "model.path: nowhere.tflite: cannot be read"),
+        (["run", "--set", "detector.cascade=README.md"], 78, "detector.cascade: README.md: not a Haar cascade"),
+        (["watch", "--set", "mqtt.port=9"], 69, "mqtt.broker: 127.0.0.1:9: cannot be reached: Connection refused"),
+    ],
+)
+def test_an_error_is_one_line_with_its_exit_code(arguments: list[str], code: int, expected: str, start) -> None:
+    quiet = [] if arguments[0] == "watch" else ["--set", "mqtt.broker=null"]
+    returned, out, err = start(*arguments, *quiet).finish()
+    assert (returned, out, err.count("\n")) == (code, "", 1)
+    assert err.startswith(f"emotiond: {expected}")
+
+
+@pytest.mark.parametrize("arguments", [[], ["fly"], ["run", "--max-frames", "0"], ["run", "--events", "x"]])
+def test_usage_errors_exit_with_2(arguments: list[str], start) -> None:
+    code, _, err = start(*arguments).finish()
+    assert (code, "usage: emotiond" in err, "Traceback" in err) == (2, True, False)
+
+
+def test_a_reader_who_has_seen_enough_does_not_end_in_a_traceback(video: Path) -> None:
+    command = f"{sys.executable} -m edge run --source {video} --set mqtt.broker=null --events - | head -n 1"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, env=env)
+    assert json.loads(done.stdout)["type"] == "new"
+    assert "Traceback" not in done.stderr
+    assert "Error" not in done.stderr

@@ -1,0 +1,280 @@
+"""The link to a real broker: nothing that was published is lost, and the loop never waits."""
+
+import json
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from conftest import PATIENCE_S, Broker, Subscriber, free_port, wait_for
+from edge.broker import EmbeddedBroker
+from edge.config import MqttConfig
+from edge.connection import Dialer
+from edge.errors import ConfigError, ServiceUnavailableError
+from edge.messages import Origin, Topics
+from edge.mqtt import MqttLink
+from edge.pipeline import Sight
+from edge.records import Event, Reading
+from fakes import EPOCH, frame, scores, track
+
+ORIGIN = Origin("pi", "camera", "0" * 12)
+TOPICS = Topics("emotiond", "pi", "camera")
+READING = Reading(track(1), scores(happy=0.9), "happy")
+
+
+def event(number: int) -> Event:
+    return Event(str(number), "new", READING, None, (640, 480), EPOCH, EPOCH, 1.0)
+
+
+def settings(port: int, **extra: object) -> MqttConfig:
+    return MqttConfig(broker="127.0.0.1", port=port, **{"retry_min_s": 0.1, "retry_max_s": 0.5, **extra})
+
+
+@pytest.fixture
+def link_to() -> Iterator[Callable[..., MqttLink]]:
+    """Enters a link with these settings; it is left at the end of the test."""
+    with ExitStack() as stack:
+
+        def connect(config: MqttConfig, on_command: Callable[[str], None] = lambda name: None) -> MqttLink:
+            return stack.enter_context(MqttLink(config, Dialer(config, "emotiond-pi"), TOPICS, ORIGIN, on_command))
+
+        yield connect
+
+
+def dial(config: MqttConfig) -> str:
+    """Connect and hang up; returns the protocol that was spoken."""
+    connection = Dialer(config, "tester").dial(lambda client: None, lambda: None)
+    connection.close()
+    return connection.protocol
+
+
+def test_events_arrive_in_order_and_states_are_retained(broker: Broker, subscribe, link_to) -> None:
+    subscriber = subscribe(broker.port)
+    link = link_to(settings(broker.port))
+    link.camera_status("online")
+    for number in range(200):
+        link.publish(event(number))
+    wait_for(lambda: len(subscriber.events()) == 200, "200 events")
+    assert [e["id"] for e in subscriber.events()] == [str(n) for n in range(200)]
+    wait_for(lambda: link.queued == 0, "all events are acknowledged")
+    late = subscribe(broker.port)
+    wait_for(lambda: len(late.messages) >= 2, "retained states")
+    assert sorted(late.messages) == [
+        ("emotiond/pi/camera/status", "online", True),
+        ("emotiond/pi/status", "online", True),
+    ]
+
+
+def test_the_dominant_emotion_is_retained_and_sent_only_when_it_changes(broker: Broker, subscribe, link_to) -> None:
+    subscriber = subscribe(broker.port)
+    link = link_to(settings(broker.port, live_rate_hz=0))
+    for step in range(20):
+        link.show(Sight(frame(step / 10), [READING] if step < 10 else [], []))
+        time.sleep(0.01)
+    topic = TOPICS.of_camera("emotion")
+    wait_for(lambda: len(subscriber.texts(topic)) == 2, "two changes")
+    assert [json.loads(text)["emotion"] for text in subscriber.texts(topic)] == ["happy", None]
+    late = subscribe(broker.port, topic)
+    wait_for(lambda: late.messages, "the retained emotion")
+    assert json.loads(late.messages[0][1])["faces"] == 0
+    assert subscriber.texts(TOPICS.of_camera("faces")) == []
+
+
+def test_live_faces_are_limited_to_their_rate(broker: Broker, subscribe, link_to) -> None:
+    subscriber = subscribe(broker.port)
+    link = link_to(settings(broker.port, live_rate_hz=20))
+    wait_for(lambda: subscriber.texts(TOPICS.status), "connected")
+    began_at = time.monotonic()
+    while time.monotonic() < began_at + 0.5:
+        link.show(Sight(frame(), [READING], []))
+        time.sleep(0.002)
+    time.sleep(0.1)
+    assert 3 <= len(subscriber.texts(TOPICS.of_camera("faces"))) <= 12
+
+
+def test_events_outlive_a_killed_broker_in_order(broker: Broker, subscribe, link_to) -> None:
+    link = link_to(settings(broker.port))
+    before = subscribe(broker.port)
+    link.publish(event(0))
+    wait_for(lambda: before.events(), "the first event")
+    broker.kill()
+    for number in range(1, 60):
+        link.publish(event(number))
+    assert link.queued >= 59
+    broker.start()
+    after = subscribe(broker.port)
+    wait_for(lambda: link.queued == 0, "all events are acknowledged")
+    wait_for(lambda: after.texts(TOPICS.status) == ["online"], "the status is there again")
+    # The subscriber may come after the first of them; those that it saw are in order and end with the last.
+    seen = [int(e["id"]) for e in after.events()]
+    assert seen == sorted(set(seen))
+    assert not seen or seen[-1] == 59
+
+
+def test_a_broker_that_comes_late_gets_everything(broker_at, subscribe, link_to) -> None:
+    broker = broker_at()
+    broker.kill()
+    link = link_to(settings(broker.port, live_rate_hz=1000))
+    began_at = time.monotonic()
+    for number in range(30):
+        link.publish(event(number))
+        link.show(Sight(frame(), [READING], []))
+    assert time.monotonic() - began_at < PATIENCE_S / 3, "publishing waits for the broker"
+    broker.start()
+    wait_for(lambda: link.queued == 0, "all events are acknowledged")
+    assert link.drops["live_dropped"] > 0
+
+
+def test_a_full_queue_drops_the_oldest_events(link_to) -> None:
+    link = link_to(settings(free_port(), queue_size=5))
+    for number in range(8):
+        link.publish(event(number))
+    assert (link.queued, link.drops["events_overflowed"]) == (5, 3)
+
+
+def test_commands_are_obeyed_only_when_they_are_enabled(broker: Broker, subscribe, link_to) -> None:
+    heard: list[str] = []
+    subscriber = subscribe(broker.port)
+    with MqttLink(settings(broker.port), Dialer(settings(broker.port), "deaf"), TOPICS, ORIGIN, heard.append):
+        wait_for(lambda: subscriber.texts(TOPICS.status), "connected")
+        subscriber.publish(TOPICS.command("pause"), "")
+        time.sleep(0.3)
+    assert heard == []
+    subscriber.messages.clear()
+    link_to(settings(broker.port, commands=True), heard.append)
+    wait_for(lambda: "online" in subscriber.texts(TOPICS.status), "connected")
+    for name in ("pause", "explode", "resume"):
+        subscriber.publish(TOPICS.command(name), "x")
+    wait_for(lambda: heard == ["pause", "resume"], "both commands")
+
+
+def test_a_password_is_used_and_a_wrong_one_is_told(tmp_path: Path, broker_at, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("mosquitto_passwd") is None:
+        pytest.skip("mosquitto_passwd is not installed")
+    passwords = tmp_path / "passwords"
+    subprocess.run(["mosquitto_passwd", "-c", "-b", passwords, "edge", "s3cret"], check=True, capture_output=True)
+    broker = broker_at(f"allow_anonymous false\npassword_file {passwords}")
+    monkeypatch.setenv("GOOD", "s3cret")
+    monkeypatch.setenv("BAD", "guess")
+    assert dial(settings(broker.port, username="edge", password_env="GOOD")) == "5"
+    for protocol in ("5", "3.1.1"):
+        with pytest.raises(ServiceUnavailableError, match=r"refuses: Not authorized \(reason code 135\)") as caught:
+            dial(settings(broker.port, username="edge", password_env="BAD", protocol=protocol))
+        assert "guess" not in str(caught.value)
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Path:
+    """ca.crt signs good.crt (127.0.0.1); other.crt is signed by nobody; old.crt is for another host."""
+    script = """
+    set -e
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca.key -out ca.crt -subj /CN=ca -days 2
+    make() { openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $1.key -out $1.csr -subj /CN=$1
+             printf "subjectAltName=$2" >$1.ext
+             openssl x509 -req -in $1.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile $1.ext -out $1.crt
+    }
+    make good IP:127.0.0.1; make elsewhere DNS:elsewhere.example; make client DNS:client
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout other.key -out other.crt \\
+      -subj /CN=other -days 2
+    """
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    subprocess.run(["sh", "-c", script], cwd=tmp_path, check=True, capture_output=True)
+    return tmp_path
+
+
+def test_tls_is_verified(certificates: Path, broker_at) -> None:
+    def listen(name: str, extra: str = "") -> int:
+        files = f"cafile {certificates}/ca.crt\ncertfile {certificates}/{name}.crt\nkeyfile {certificates}/{name}.key"
+        return broker_at(f"allow_anonymous true\n{files}\n{extra}").port
+
+    good, elsewhere, mutual = listen("good"), listen("elsewhere"), listen("good", "require_certificate true")
+    ca = certificates / "ca.crt"
+    client = {"cert_file": certificates / "client.crt", "key_file": certificates / "client.key"}
+    assert dial(settings(good, ca_file=ca)) == "5"
+    assert dial(settings(mutual, ca_file=ca, **client)) == "5"
+    with pytest.raises(ServiceUnavailableError, match="certificate does not hold: .*; see mqtt.ca_file"):
+        dial(settings(good, ca_file=certificates / "other.crt"))
+    with pytest.raises(ServiceUnavailableError, match=r"certificate does not hold: .*127\.0\.0\.1"):
+        dial(settings(elsewhere, ca_file=ca))
+    with pytest.raises(ServiceUnavailableError):
+        dial(settings(mutual, ca_file=ca))
+    with pytest.raises(ServiceUnavailableError, match="mqtt.broker: "):
+        dial(settings(good))  # plain, where TLS is spoken
+    with pytest.raises(ConfigError, match="mqtt.ca_file: .*no.crt: No such file"):
+        dial(settings(good, ca_file=certificates / "no.crt"))
+    with pytest.raises(ConfigError, match="mqtt.cert_file: "):
+        dial(settings(good, ca_file=ca, cert_file=ca, key_file=ca))
+
+
+def test_tls_asked_of_a_plain_broker_is_told(broker: Broker) -> None:
+    with pytest.raises(ServiceUnavailableError, match=r"no TLS there|does not answer|cannot be reached"):
+        dial(settings(broker.port, tls=True))
+
+
+def test_nobody_and_a_host_that_does_not_exist_are_told() -> None:
+    with pytest.raises(ServiceUnavailableError, match=r"127.0.0.1:\d+: cannot be reached: Connection refused"):
+        dial(settings(free_port()))
+    with pytest.raises(ServiceUnavailableError, match=r"no-such-host.invalid:1883: cannot be reached"):
+        dial(MqttConfig(broker="no-such-host.invalid", tls=False))
+
+
+def test_a_listener_that_never_answers_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.connection.CONNACK_TIMEOUT_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        with pytest.raises(ServiceUnavailableError, match="connects, but does not answer"):
+            dial(settings(listener.getsockname()[1]))
+
+
+def answer_each_connect_with(listener: socket.socket, answers: list[bytes], seen: list[int]) -> None:
+    for answer in answers:
+        peer, _ = listener.accept()
+        with peer:
+            packet = peer.recv(1000)
+            seen.append(packet[packet.index(b"MQTT") + 4])
+            peer.sendall(answer)
+            if answer[3:4] == b"\0":
+                peer.recv(1000)
+
+
+@pytest.mark.parametrize("refusal", [b"\x20\x02\x00\x01", b""], ids=["says so", "hangs up"])
+def test_a_broker_that_only_knows_3_1_1_is_spoken_to_in_3_1_1(refusal: bytes) -> None:
+    seen: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        answers = [refusal, b"\x20\x02\x00\x00"]
+        thread = threading.Thread(target=answer_each_connect_with, args=(listener, answers, seen))
+        thread.start()
+        assert dial(settings(listener.getsockname()[1])) == "3.1.1"
+        thread.join()
+    assert seen == [5, 4]
+
+
+@pytest.mark.parametrize("kind", ["mosquitto", "amqtt"])
+def test_the_embedded_broker_serves_and_goes(
+    kind: str, subscribe: Callable[..., Subscriber], link_to, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "amqtt":
+        monkeypatch.setattr(shutil, "which", lambda *a, **k: None)
+    elif shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin") is None:
+        pytest.skip("mosquitto is not installed")
+    port = free_port()
+    with EmbeddedBroker(port) as broker:
+        assert broker.kind == kind
+        config = broker.settings(MqttConfig())
+        with MqttLink(config, Dialer(config, "x"), TOPICS, ORIGIN, lambda name: None) as link:
+            for number in range(50):
+                link.publish(event(number))
+            wait_for(lambda: link.queued == 0, "all events are acknowledged")
+        with (
+            pytest.raises(ServiceUnavailableError, match=f"mqtt.port: 127.0.0.1:{port} is taken"),
+            EmbeddedBroker(port),
+        ):
+            pass
+    with pytest.raises(ServiceUnavailableError, match="Connection refused"):
+        dial(config)

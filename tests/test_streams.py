@@ -1,0 +1,117 @@
+"""Network cameras: the daemon's process on real streams, with the faults that they have."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from conftest import PATIENCE_S, ROOT, Broker, Daemon, free_port, is_open, plain, wait_for
+from mjpeg_server import MjpegCamera
+
+CAMERA_STATUS = "emotiond/pi/camera/status"
+QUICK = {"camera.timeout_s": 1.0, "camera.stale_after_s": 1.0, "camera.retry_min_s": 0.1, "camera.retry_max_s": 0.5}
+
+
+@pytest.fixture(scope="session")
+def standing(clip_frames: list[np.ndarray]) -> list[np.ndarray]:
+    """The part of the built-in clip in which the person is there."""
+    return clip_frames[30:170]
+
+
+@pytest.fixture
+def camera(standing: list[np.ndarray]) -> Iterator[MjpegCamera]:
+    server = MjpegCamera(standing)
+    yield server
+    server.close()
+
+
+def threads_and_descriptors(daemon: Daemon) -> tuple[int, int]:
+    proc = Path(f"/proc/{daemon.process.pid}")
+    return len(list((proc / "task").iterdir())), len(list((proc / "fd").iterdir()))
+
+
+def test_an_mjpeg_stream_gives_events(camera: MjpegCamera, broker: Broker, subscribe, start) -> None:
+    subscriber = subscribe(broker.port)
+    start("run", "--source", camera.url, *plain(broker.port, **QUICK))
+    wait_for(lambda: [e["type"] for e in subscriber.events()][:2] == ["new", "update"], "a face with an emotion")
+    assert subscriber.texts(CAMERA_STATUS) == ["online"]
+
+
+@pytest.mark.parametrize("fault", ["stall", "drop", "refuse", "corrupt"])
+def test_a_stream_that_fails_is_offline_and_comes_back(
+    camera: MjpegCamera, broker: Broker, subscribe, start: Callable[..., Daemon], fault: str
+) -> None:
+    subscriber = subscribe(broker.port)
+    daemon = start("run", "--source", camera.url, *plain(broker.port, **QUICK))
+    wait_for(lambda: subscriber.events(), "a face")
+    before = threads_and_descriptors(daemon)
+    camera.mode = fault
+    if fault != "corrupt":  # a shortened picture can still be decoded in part
+        wait_for(lambda: subscriber.texts(CAMERA_STATUS) == ["online", "offline"], "the camera is reported offline")
+        assert subscriber.events()[-1]["type"] == "end"
+    else:
+        time.sleep(1.5)
+    camera.mode = "run"
+    seen = len(subscriber.events())
+    wait_for(lambda: subscriber.texts(CAMERA_STATUS)[-1] == "online", "the camera is reported online again")
+    if fault != "corrupt":
+        wait_for(lambda: len(subscriber.events()) > seen, "a face again")
+    wait_for(lambda: max(map(int.__sub__, threads_and_descriptors(daemon), before)) <= 2, "nothing is left behind")
+    code, _, err = daemon.stop()
+    assert (code, "Traceback" in err) == (0, False)
+
+
+def test_a_stalled_stream_does_not_delay_a_clean_end(camera: MjpegCamera, broker: Broker, subscribe, start) -> None:
+    subscriber = subscribe(broker.port)
+    daemon = start("run", "--source", camera.url, *plain(broker.port, **{**QUICK, "camera.timeout_s": 20.0}))
+    wait_for(lambda: subscriber.texts(CAMERA_STATUS) == ["online"], "online")
+    camera.mode = "stall"
+    wait_for(lambda: subscriber.texts(CAMERA_STATUS)[-1] == "offline", "offline")
+    assert daemon.stop()[0] == 0
+    wait_for(lambda: subscriber.texts("emotiond/pi/status")[-1] == "stopped", "stopped")
+
+
+def test_a_stream_that_is_not_there_is_named(start) -> None:
+    url = f"http://127.0.0.1:{free_port()}/cam"
+    code, _, err = start("run", "--source", url, "--set", "mqtt.broker=null", "--set", "camera.timeout_s=1").finish()
+    assert (code, err.count("\n")) == (69, 1)
+    assert f"camera.source: {url}: cannot be opened" in err
+
+
+@pytest.fixture
+def rtsp(standing: list[np.ndarray], tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen]]:
+    """The stream's address and its server."""
+    python = Path("/usr/bin/python3")
+    probe = "import gi; gi.require_version('GstRtspServer', '1.0')"
+    if not python.exists() or subprocess.run([python, "-c", probe], capture_output=True).returncode:
+        pytest.skip("GStreamer's RTSP server is not installed (tests/system_packages.sh installs it)")
+    for index, image in enumerate(standing):
+        cv2.imwrite(str(tmp_path / f"f{index:03d}.jpg"), image)
+    port = free_port()
+    command = [python, ROOT / "tests/rtsp_server.py", tmp_path / "f%03d.jpg", str(len(standing)), str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    wait_for(lambda: is_open(port), "the RTSP server listens")
+    yield f"rtsp://127.0.0.1:{port}/cam", server
+    server.send_signal(signal.SIGCONT)
+    server.kill()
+    server.communicate()
+
+
+def test_an_rtsp_stream_gives_events_and_is_offline_when_it_freezes(rtsp, broker: Broker, subscribe, start) -> None:
+    url, server = rtsp
+    subscriber = subscribe(broker.port)
+    daemon = start("run", "--source", url, *plain(broker.port, **{**QUICK, "camera.timeout_s": 2.0}))
+    wait_for(lambda: [e["type"] for e in subscriber.events()][:2] == ["new", "update"], "a face with an emotion")
+    server.send_signal(signal.SIGSTOP)
+    wait_for(lambda: subscriber.texts(CAMERA_STATUS)[-1] == "offline", "offline")
+    server.send_signal(signal.SIGCONT)
+    wait_for(lambda: subscriber.texts(CAMERA_STATUS)[-1] == "online", "online again", 2 * PATIENCE_S)
+    server.kill()
+    wait_for(lambda: subscriber.texts(CAMERA_STATUS)[-1] == "offline", "offline again")
+    code, _, err = daemon.stop()
+    assert (code, "Traceback" in err) == (0, False)
