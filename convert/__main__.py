@@ -12,6 +12,9 @@ from training.console import quiet, say
 # TensorFlow is imported inside `convert`: --help and usage errors answer at once.
 
 
+EX_IOERR = 74  # of sysexits.h
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     options = build_parser().parse_args(arguments)
@@ -22,6 +25,11 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         say(f"convert: {error}")
         return error.exit_code
+    except OSError as error:  # a full disk, a folder that may not be written to
+        if options.debug:
+            raise
+        say(f"convert: {error.filename or 'output'}: {error.strerror}")
+        return EX_IOERR
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -40,11 +48,9 @@ def build_parser() -> argparse.ArgumentParser:
 def convert(options: argparse.Namespace) -> int:
     """Convert, write the files, compare them, and fail if int8 costs too much."""
     from training import data
-    from training.dataset import USAGES
 
     dataset = data.load(options.data)
-    has_public = (dataset.usages == USAGES.index("PublicTest")).any()
-    usage = options.usage or ("PublicTest" if has_public else "test")
+    usage = options.usage or dataset.default_test
     compared = dataset.split(usage)
 
     # model.export writes a SavedModel for TFLite on this backend only.

@@ -114,6 +114,8 @@ def test_a_killed_run_resumes_to_the_same_end(
 def _another_architecture(folder: Path, dataset: Dataset) -> None:
     from training.train import train
 
+    with pytest.raises(BadDataError, match="the run withheld other rows"):
+        train(dataset, dataclasses.replace(TINY, seed=2), folder, resume=True)
     with pytest.raises(BadDataError, match="another architecture: stem_conv"):
         train(dataset, dataclasses.replace(TINY, width=8), folder, resume=True)
     with pytest.raises(InputNotFoundError, match="no checkpoint to resume"):

@@ -15,6 +15,9 @@ from training.console import quiet, say
 # Keras and TensorFlow are imported inside the commands: --help and usage errors answer at once.
 
 
+EX_IOERR = 74  # of sysexits.h, as training.run.DiskFullError
+
+
 class UsageError(EmotiondError):
     """Arguments that do not go together."""
 
@@ -31,6 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         say(f"training: {error}")
         return error.exit_code
+    except OSError as error:  # a full disk, a folder that may not be written to
+        if options.debug:
+            raise
+        say(f"training: {error.filename or 'output'}: {error.strerror}")
+        return EX_IOERR
     except KeyboardInterrupt:
         say("\nstopped; a training run goes on with --resume")
         return 130
@@ -73,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="one HTML page and PNGs about a run")
     report.add_argument("run_folder", type=Path, metavar="RUN")
     _add_data(report)
-    report.add_argument("--usage", default="PublicTest", help="rows to judge on (default: %(default)s)")
+    report.add_argument("--usage", help="rows to judge on; default: PublicTest, or a folder's test")
     report.add_argument(
         "--parity", type=Path, metavar="JSON", help="parity.json; default: RUN/tflite/parity.json if there"
     )
@@ -139,9 +147,11 @@ def _deploy(options: argparse.Namespace) -> int:
     given += ["--data", str(options.data)] if options.data else []
     code = subprocess.run([sys.executable, "-m", "convert", *given], check=False).returncode
     if code == 0:
-        options.run_folder, options.parity, options.compare = options.out, options.deploy / "parity.json", []
-        options.usage = json.loads(options.parity.read_text())["usage"]
-        code = _report(options)
+        given = argparse.Namespace(
+            run_folder=options.out, parity=options.deploy / "parity.json", compare=[], usage=None
+        )
+        given.data = options.data
+        code = _report(given)
     return code
 
 
@@ -149,14 +159,15 @@ def _report(options: argparse.Namespace) -> int:
     from training import data
     from training.dataset import USAGES
 
-    if options.usage not in USAGES:
+    if options.usage not in (None, *USAGES):
         raise UsageError(f"--usage {options.usage}: unknown; give one of {', '.join(USAGES)}")
     dataset = data.load(options.data)
+    usage = options.usage or dataset.default_test
     with quiet():
         from training import report
     beside = options.run_folder / "tflite" / "parity.json"
     parity = options.parity or (beside if beside.is_file() else None)
-    page = report.write(options.run_folder, dataset, options.usage, parity, options.compare)
+    page = report.write(options.run_folder, dataset, usage, parity, options.compare)
     sys.stdout.write(f"{page}\n")
     return 0
 

@@ -63,6 +63,11 @@ class Dataset:
             raise BadDataError(f"usage {usage}: the data holds no such row, only {', '.join(there)}")
         return chosen
 
+    @property
+    def default_test(self) -> str:
+        """The usage that networks are judged on unless another one is named."""
+        return "PublicTest" if (self.usages == USAGES.index("PublicTest")).any() else "test"
+
     def class_counts(self) -> npt.NDArray[np.int64]:
         """(7,) rows per emotion."""
         return np.bincount(self.labels, minlength=len(EMOTIONS))

@@ -3,8 +3,9 @@
 Every process makes the same batch and feeds its own part of it, so that the losses are those of one process.
 """
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from edge.errors import ConfigError, ServiceUnavailableError
 
@@ -36,3 +37,16 @@ def share_batches() -> None:
     import keras
 
     keras.distribution.set_distribution(keras.distribution.DataParallel(auto_shard_dataset=False))
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """This process by itself for a while: what it computes needs nothing of the others."""
+    import keras
+
+    shared = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(shared)

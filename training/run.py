@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import BadDataError, EmotiondError, InputNotFoundError
+from training import hosts
 from training.batches import Batches
 from training.config import TrainConfig
 from training.dataset import Dataset, clear_majority, soft_targets
@@ -71,7 +72,8 @@ class Run:
     def validate(self) -> dict[str, float]:
         """Loss against the blended targets, and accuracy by FER2013's labels and by FER+'s clear majorities."""
         pixels = self.validation.images[..., None].astype(np.float32)
-        scores = self.deployed.predict(pixels, batch_size=256, verbose=0)
+        with hosts.alone():
+            scores = self.deployed.predict(pixels, batch_size=256, verbose=0)
         targets = soft_targets(self.validation, self.config.label_share, smoothing=0.0)
         predicted = scores.argmax(axis=1)
         majority = float("nan")
@@ -141,7 +143,9 @@ class Run:
 
 def _state(model: keras.Model) -> list[keras.Variable]:
     """All that training changes: weights, optimizer, and the dropout's random state."""
-    return [*model.weights, model.get_layer("dropout").seed_generator.state, *model.optimizer.variables]
+    # A dropout of 0 has no random state.
+    random = getattr(model.get_layer("dropout"), "seed_generator", None)
+    return [*model.weights, *([random.state] if random else []), *model.optimizer.variables]
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

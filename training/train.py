@@ -9,7 +9,7 @@ import numpy as np
 
 from edge.errors import BadDataError
 from edge.labels import EMOTIONS
-from training import data
+from training import data, hosts
 from training.batches import Batches
 from training.config import TrainConfig
 from training.console import say
@@ -59,7 +59,9 @@ def train(
     learned, validation = data.training_and_validation(dataset, config.validation_share, config.seed)
     if not (len(learned) and len(validation)):
         raise BadDataError("too few Training rows for a validation split")
-    deployed = build_model(config.width, config.dropout)
+    deployed = build_model(config.width, config.dropout)  # before sharing: each process judges it by itself
+    if parts > 1:
+        hosts.share_batches()
     model = build_training_model(config)
     batches = Batches(learned, config, part, parts)
     model.compile(build_optimizer(config, len(batches)), keras.losses.CategoricalCrossentropy(), metrics=["accuracy"])
@@ -67,6 +69,7 @@ def train(
     average = Average(config.ema_momentum, [as_numpy(weight).copy() for weight in model.weights])
     folder.mkdir(parents=True, exist_ok=True)
     if resume:
+        _require_same_split(folder, validation)
         average = run.restore(model)
     batches.start(len(run.history))
     if part == 0:
@@ -86,6 +89,13 @@ def train(
         callbacks=[Epochs(run, average, writes=part == 0), *_tensorboard(run, part)],
     )
     return run
+
+
+def _require_same_split(folder: Path, validation: Dataset) -> None:
+    """Raise BadDataError if a run was begun with other validation rows: it may have learned from these."""
+    path = folder / "validation_rows.npy"
+    if path.is_file() and not np.array_equal(np.load(path), validation.rows):
+        raise BadDataError(f"{path}: the run withheld other rows; resume it with the data and seed that it began with")
 
 
 def _tensorboard(run: Run, part: int) -> list[keras.callbacks.Callback]:
