@@ -1,7 +1,8 @@
 # make run     set up and run the main job on the built-in clip (SOURCE=0: webcam, SOURCE=rtsp://...: stream)
 # make test    set up and run all tests          make check   format, lint, types
 # make bench   int8 against float32 on this machine
-# make setup   .venv with what running takes     make clean   remove what make made
+# make setup   .venv with what running takes     make train-setup   and what training takes
+# make clean   remove what make made
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,7 +15,7 @@ OPENCV := $(shell /sbin/ldconfig -p 2>/dev/null | grep -q libGL.so.1 && \
 TFLITE_RUNTIME_ENV := $(shell $(PYTHON) -c 'import sys; print(".venv-tflite-runtime/ready" if sys.version_info < (3, 12) else "")')
 PACKAGING := pyproject.toml constraints.txt
 
-.PHONY: setup run test check bench screenshots clean
+.PHONY: setup train-setup run test check bench screenshots clean
 
 setup: $(VENV)/ready
 
@@ -25,7 +26,13 @@ $(VENV)/ready: $(BIN)/python $(PACKAGING)
 	$(PIP) -c constraints.txt -e '.[$(OPENCV),broker]'
 	@touch $@
 
-$(VENV)/ready-dev: $(VENV)/ready
+train-setup: $(VENV)/ready-train
+
+$(VENV)/ready-train: $(VENV)/ready
+	$(PIP) -c constraints.txt -e '.[$(OPENCV),broker,train]'
+	@touch $@
+
+$(VENV)/ready-dev: $(VENV)/ready-train
 	$(PIP) -c constraints.txt -e '.[$(OPENCV),broker,train,dev]'
 	@touch $@
 

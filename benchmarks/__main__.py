@@ -16,9 +16,10 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("inference", help="the network alone: int8 against float32")
     command.add_argument("--json", type=Path, metavar="PATH", help="also write the figures as JSON")
+    command.add_argument("--rounds", type=int, default=inference.ROUNDS, metavar="N", help="fewer for a quick look")
     options = parser.parse_args()
     try:
-        result = inference.run()
+        result = inference.run(options.rounds)
         sys.stdout.write(f"{table(result['rows'])}\nint8 over float32: {result['int8_over_float32']:.2f}x\n")
         if options.json:
             _write(options.json, json.dumps(result, indent=1) + "\n")

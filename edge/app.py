@@ -10,11 +10,12 @@ from typing import Any, Protocol
 from typing_extensions import assert_never
 
 from edge.broker import EmbeddedBroker
-from edge.camera import build_source
+from edge.camera import LiveSource, is_live
 from edge.classifier import TfliteClassifier
-from edge.config import Config, HaarConfig
+from edge.config import CameraConfig, Config, HaarConfig
 from edge.connection import Dialer
 from edge.errors import EndOfStream
+from edge.files import open_file
 from edge.haar import HaarDetector
 from edge.health import Counters, Notifier
 from edge.messages import Origin, Topics
@@ -68,6 +69,21 @@ def build_detector(config: HaarConfig) -> FaceDetector:
             assert_never(config)
 
 
+def build_source(config: CameraConfig) -> FrameSource:
+    """The source that the configuration names."""
+    source = config.source
+    if isinstance(source, str) and not is_live(source):
+        return open_file(config, source)
+    return LiveSource(config)
+
+
+def build_pipeline(config: Config) -> tuple[Pipeline, TfliteClassifier]:
+    """The way from frame to events, and the network in it."""
+    classifier = TfliteClassifier.from_config(config.model)
+    detector = build_detector(config.detector)
+    return Pipeline(detector, Tracker(config.tracker), classifier, EmotionPolicy(config.emotion)), classifier
+
+
 def run(
     config: Config, wishes: Wishes, max_frames: int | None = None, print_events: bool = False, watch: bool = False
 ) -> None:
@@ -75,9 +91,7 @@ def run(
 
     `print_events` writes events to standard output as JSON lines; `watch` writes what a subscriber receives there.
     """
-    classifier = TfliteClassifier.from_config(config.model)
-    detector = build_detector(config.detector)
-    pipeline = Pipeline(detector, Tracker(config.tracker), classifier, EmotionPolicy(config.emotion))
+    pipeline, classifier = build_pipeline(config)
     origin = Origin(config.device, config.camera.name, classifier.model_id)
     with ExitStack() as stack:
         loop = Loop(config, wishes, pipeline, origin, classifier.runtime)
@@ -87,8 +101,7 @@ def run(
             link = stack.enter_context(_build_link(config, stack, wishes, origin, watch))
             loop.sinks.append(link)
             loop.monitors.append(link)
-        source: FrameSource = build_source(config.camera)
-        loop.run(stack.enter_context(source), max_frames)
+        loop.run(stack.enter_context(build_source(config.camera)), max_frames)
 
 
 def _build_link(config: Config, stack: ExitStack, wishes: Wishes, origin: Origin, watch: bool) -> MqttLink:

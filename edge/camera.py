@@ -1,187 +1,28 @@
-"""Sources of frames: webcams and streams (newest frame wins), files and pictures (every frame, in order)."""
+"""Webcams and network streams: one capture thread, of whose frames the newest wins."""
 
-import contextlib
 import logging
 import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
-from pathlib import Path
+from datetime import datetime, timezone
 
 import cv2
-import numpy as np
-import numpy.typing as npt
 
-from edge import clip
 from edge.backoff import Backoff
 from edge.config import CameraConfig
-from edge.errors import BadDataError, EndOfStream, InputNotFoundError, ServiceUnavailableError
+from edge.errors import ServiceUnavailableError
+from edge.preprocess import usable
 from edge.records import Frame
 
 log = logging.getLogger(__name__)
 
-Image = npt.NDArray[np.uint8]
-Pictures = Iterator[tuple[float, Image | None]]  # seconds from the start, and the picture if it could be decoded
-
-PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-FALLBACK_FPS = 15.0  # for pictures without a rate, and for files that state none
 SECRET_IN_URL = re.compile(r"//[^/@]*@")
 
 
-def build_source(config: CameraConfig) -> "LiveSource | FileSource":
-    """The source that `config.source` names. Raises InputNotFoundError or BadDataError; opens nothing live yet."""
-    source = config.source
-    if isinstance(source, int) or source.startswith("/dev/") or "://" in source:
-        return LiveSource(config)
-    if source == "builtin":
-        return FileSource(clip.frames, realtime=config.realtime is not False, loop=config.loop is not False)
-    realtime, loop = bool(config.realtime), bool(config.loop)
-    pictures = _find_pictures(source)
-    if pictures is not None:
-        fps = config.fps or FALLBACK_FPS
-        return FileSource(lambda: _read_pictures(pictures, fps), realtime, loop)
-    path = Path(source)
-    if not path.is_file():
-        raise InputNotFoundError(f"camera.source: {source}: no such file, folder or camera")
-    _open_video(path).release()
-    return FileSource(lambda: _read_video(path), realtime, loop)
-
-
-def usable(image: object) -> Image | None:
-    """A decoded picture as (h, w, 3) BGR or (h, w) grey uint8; None if there is nothing in it to look at.
-
-    16-bit pictures keep their upper eight bits; transparency is dropped.
-    """
-    if not isinstance(image, np.ndarray) or image.size == 0 or image.ndim not in (2, 3):
-        return None
-    if image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
-    if image.dtype != np.uint8:
-        return None
-    channels = 1 if image.ndim == 2 else image.shape[2]
-    if channels == 1:
-        return image.reshape(image.shape[:2])
-    if channels == 4:
-        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGRA2BGR), np.uint8)
-    return image if channels == 3 else None
-
-
-class FileSource:
-    """Every picture of a file in order; nothing is dropped, so the same file gives the same events."""
-
-    online = True
-
-    def __init__(self, pictures: Callable[[], Pictures], realtime: bool, loop: bool) -> None:
-        self._open, self._realtime, self._loop = pictures, realtime, loop
-        self._pictures = pictures()
-        self._pending: tuple[float, Image] | None = None
-        self._seq = 0
-        self._pass_began_at_seq, self._pass_offset_s, self._position_s = 0, 0.0, 0.0
-        self._opened_at, self._opened_wall = time.monotonic(), _utc_now()
-        self._undecodable = 0
-
-    @property
-    def drops(self) -> dict[str, int]:
-        """Pictures that were passed over, by cause."""
-        return {"superseded": 0, "undecodable": self._undecodable}
-
-    def __enter__(self) -> "FileSource":
-        self._opened_at, self._opened_wall = time.monotonic(), _utc_now()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._pictures = iter(())
-
-    def take(self, timeout: float) -> Frame | None:
-        """The next frame; None if it is not due within `timeout` seconds. Raises EndOfStream."""
-        if self._pending is None:
-            self._pending = self._next_picture()
-        position_s, image = self._pending
-        if self._realtime:
-            wait_s = self._opened_at + position_s - time.monotonic()
-            time.sleep(max(0.0, min(wait_s, timeout)))
-            if wait_s > timeout:
-                return None
-        self._pending = None
-        wall_time = self._opened_wall + timedelta(seconds=position_s)
-        frame = Frame(image, self._seq, time.monotonic(), wall_time, media_time=position_s)
-        self._seq += 1
-        return frame
-
-    def _next_picture(self) -> tuple[float, Image]:
-        while True:
-            for position_s, image in self._pictures:
-                self._position_s = self._pass_offset_s + position_s
-                if image is not None:
-                    return self._position_s, image
-                self._undecodable += 1
-            if not self._loop or self._seq == self._pass_began_at_seq:
-                raise EndOfStream
-            # How long the last picture lasts is not known; its follower must only come after it.
-            self._pass_began_at_seq, self._pass_offset_s = self._seq, self._position_s + 1 / FALLBACK_FPS
-            self._pictures = self._open()
-
-
-def _find_pictures(source: str) -> list[Path] | None:
-    """The pictures that a folder, a pattern or a single picture names, in order; None if it names none of these."""
-    path = Path(source)
-    if path.is_dir():
-        found = [file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES]
-    elif path.is_file():
-        return [path] if path.suffix.lower() in PICTURE_SUFFIXES else None
-    elif pattern := re.sub(r"%0?\d*d", "*", path.name) if set("*?%") & set(path.name) else None:
-        found = list(path.parent.glob(pattern)) if path.parent.is_dir() else []
-    else:
-        return None
-    if not found:
-        raise InputNotFoundError(f"camera.source: {source}: no pictures there")
-    return sorted(found, key=_natural_order)
-
-
-def _natural_order(path: Path) -> list[tuple[int, str]]:
-    """`f2.jpg` before `f10.jpg`."""
-    return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", path.name)]
-
-
-def _read_pictures(paths: list[Path], fps: float) -> Pictures:
-    for index, path in enumerate(paths):
-        try:
-            yield index / fps, usable(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
-        except cv2.error:  # a header that promises more than OpenCV's limit on pixels
-            yield index / fps, None
-
-
-def _open_video(path: Path) -> cv2.VideoCapture:
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    if not capture.isOpened():
-        raise BadDataError(f"camera.source: {path}: not a video that OpenCV can read")
-    return capture
-
-
-def _read_video(path: Path) -> Pictures:
-    capture = _open_video(path)
-    with contextlib.closing(_Releasing(capture)):
-        fps = capture.get(cv2.CAP_PROP_FPS)
-        fps = fps if 0 < fps <= 1000 else FALLBACK_FPS
-        position_s, count = 0.0, 0
-        while capture.grab():
-            # A frame's own time where the file has it; broken ones repeat it or go back.
-            position_s = max(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, position_s + 0.01 / fps) if count else 0.0
-            count += 1
-            yield position_s, usable(capture.retrieve()[1])
-        promised = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        # Containers without an index promise an estimate, some a negative number.
-        if count < promised * 0.9:
-            log.warning("%s: ends early: %d of %d frames could be read", path, count, promised)
-
-
-class _Releasing:
-    """`contextlib.closing` for OpenCV's `release`."""
-
-    def __init__(self, capture: cv2.VideoCapture) -> None:
-        self.close = capture.release
+def is_live(source: str) -> bool:
+    """Whether a source goes on by itself: a webcam's device, or a URL."""
+    return source.startswith("/dev/") or "://" in source
 
 
 class LatestFrame:
@@ -272,8 +113,10 @@ class LiveSource:
                 if capture is None:
                     self._lost("cannot be opened")
                 else:
-                    with contextlib.closing(_Releasing(capture)):
+                    try:
                         self._read(capture, backoff)
+                    finally:
+                        capture.release()
                 self._stop.wait(backoff.next())
         except BaseException as failure:  # noqa: BLE001 - not lost with this thread: `take` raises it in the loop
             self._latest.fail(failure)
@@ -291,7 +134,7 @@ class LiveSource:
                 self._undecodable += 1
                 continue
             self._last_frame_at = captured_at
-            self._latest.put(Frame(image, self._seq, captured_at, _utc_now(), media_time=captured_at))
+            self._latest.put(Frame(image, self._seq, captured_at, datetime.now(timezone.utc), media_time=captured_at))
             self._seq += 1
             if self._problem is not None:
                 self._found()
@@ -331,7 +174,3 @@ class LiveSource:
             log.info("camera %s is back", self.name)
         self._problem = None
         self._first_frame_or_failure.set()
-
-
-def _utc_now() -> datetime:
-    return datetime.now(timezone.utc)

@@ -7,9 +7,8 @@ from typing import TextIO
 
 import numpy as np
 
-from edge.app import build_detector
+from edge.app import build_detector, build_source
 from edge.broker import EmbeddedBroker
-from edge.camera import build_source
 from edge.classifier import TfliteClassifier, installed_runtimes
 from edge.config import Config
 from edge.connection import Dialer, passing_client_id

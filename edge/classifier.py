@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import importlib
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -82,6 +84,8 @@ class TfliteClassifier:
         return dequantize(output, self._output_quantization) if self._is_int8 else np.asarray(output, np.float32)
 
     def _build_interpreter(self, module: Any, content: bytes, threads: int) -> Any:
+        if self.runtime == "tflite-runtime" and self.path != shipped_model():
+            self._try_in_a_child(module.__name__)
         try:
             interpreter = module.Interpreter(model_content=content, num_threads=threads)
             interpreter.allocate_tensors()
@@ -89,6 +93,13 @@ class TfliteClassifier:
             problem = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ConfigError(f"model.path: {self.path}: {self.runtime} cannot load it: {problem}") from None
         return interpreter
+
+    def _try_in_a_child(self, module: str) -> None:
+        """tflite-runtime does not verify a file: a damaged one ends the process that loads it."""
+        code = "import sys, importlib as i; i.import_module(sys.argv[1]).Interpreter(sys.argv[2]).allocate_tensors()"
+        child = subprocess.run([sys.executable, "-c", code, module, str(self.path)], capture_output=True, check=False)
+        if child.returncode < 0:
+            raise ConfigError(f"model.path: {self.path}: {self.runtime} cannot load it: cut off, damaged or not TFLite")
 
     def _checked(self, tensors: list[dict[str, Any]], what: str, shape: tuple[int, ...]) -> dict[str, Any]:
         found = [f"{tuple(map(int, tensor['shape']))} {np.dtype(tensor['dtype']).name}" for tensor in tensors]

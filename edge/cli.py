@@ -104,9 +104,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _daemon(options: argparse.Namespace) -> int:
-    from edge import config
+    from edge import configfile
 
-    settings = config.load(options.config, options.overrides, options.source)
+    settings = configfile.load(options.config, options.overrides, options.source)
     _set_up_logging("debug" if options.debug else settings.log.level)
     from edge import app
 
@@ -122,9 +122,9 @@ def _daemon(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from edge import config
+    from edge import configfile
 
-    settings = config.load(options.config, options.overrides, options.source)
+    settings = configfile.load(options.config, options.overrides, options.source)
     _set_up_logging("error")
     from edge.check import check
 
@@ -132,11 +132,11 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _watch(options: argparse.Namespace) -> int:
-    from edge import config
+    from edge import configfile
     from edge.connection import Dialer, passing_client_id
     from edge.watch import Subscriber
 
-    settings = config.load(options.config, options.overrides).mqtt
+    settings = configfile.load(options.config, options.overrides).mqtt
     _set_up_logging("info")
     # A wrong name should be told at once; later losses are waited out.
     Dialer(settings, passing_client_id("watch")).dial(lambda client: None, lambda: None).close()

@@ -1,23 +1,14 @@
-"""Typed settings. Every key has a default; `config.yaml` in the repository shows them all with their reasons.
+"""Typed settings. Every key has a default; `config.yaml` in the repository shows them all with their reasons."""
 
-Errors are `ConfigError`s of one line: file, dotted key, what is allowed, and the nearest right key.
-"""
-
-import difflib
-import json
 import os
 import socket
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
-import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from edge.errors import ConfigError
 
-DEFAULT_PATHS = (Path("config.yaml"), Path("/etc/emotiond/config.yaml"))
 TOPIC_LEVEL_MAX = 64  # characters; MQTT allows 65,535 bytes for a whole topic, nobody can read that
 
 
@@ -222,98 +213,3 @@ class Config(_Settings):
     emotion: EmotionConfig = EmotionConfig()
     mqtt: MqttConfig = MqttConfig()
     log: LogConfig = LogConfig()
-
-
-def load(path: Path | None = None, overrides: Iterable[str] = (), source: str | None = None) -> Config:
-    """Read a configuration file and lay `--set a.b=v` overrides over it.
-
-    Without `path`, the first of `DEFAULT_PATHS` that exists, else the defaults. Raises ConfigError.
-    """
-    if path is None:
-        path = next((candidate for candidate in DEFAULT_PATHS if candidate.is_file()), None)
-    tree = {} if path is None else _read_yaml(path)
-    config = _validate(tree, str(path))
-    for override in overrides:
-        _apply_override(tree, override)
-        config = _validate(tree, f"--set {override}")
-    if source is not None:
-        tree["camera"] = {**(tree.get("camera") or {}), "source": source}
-        config = _validate(tree, f"--source {source}")
-    return config
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: {_yaml_problem(error)}") from None
-    if tree is None:
-        return {}
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: must be a mapping of keys to values, as in the project's config.yaml")
-    return tree
-
-
-def _yaml_problem(error: Exception) -> str:
-    """One line that says where. PyYAML counts lines and columns from 0, people from 1."""
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0] or type(error).__name__
-    return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else f"not YAML: {problem}"
-
-
-def _apply_override(tree: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not all(key.split(".")):
-        raise ConfigError(f"--set {override}: must look like section.key=value")
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"--set {override}: {_yaml_problem(error)}") from None
-    *sections, last = key.split(".")
-    for section in sections:
-        if not isinstance(tree.get(section), dict):
-            tree[section] = {}
-        tree = tree[section]
-    tree[last] = value
-
-
-def _validate(tree: Mapping[str, Any], origin: str) -> Config:
-    # An empty section (`mqtt:` and nothing below it) is null in YAML and means the defaults.
-    tree = {key: value for key, value in tree.items() if value is not None or key not in Config.model_fields}
-    try:
-        # By way of JSON: pydantic's strict mode takes a path from JSON's text, but not from a Python string.
-        return Config.model_validate_json(json.dumps(tree, default=str))
-    except (ValueError, RecursionError) as error:
-        if not isinstance(error, ValidationError):
-            raise ConfigError(f"{origin}: holds values that no setting can have: {error}") from None
-        problems = error.errors()
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise ConfigError(f"{origin}: {_explain(problems[0])}{more}") from None
-
-
-def _explain(problem: ErrorDetails) -> str:
-    # Settings are two levels deep; what follows in a location is pydantic's own (`source.int`: a union's branch).
-    keys = [str(part) for part in problem["loc"][:2]]
-    dotted = ".".join(keys)
-    if problem["type"] != "extra_forbidden":
-        rule = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-        return f"{dotted}: {rule}{_given(problem)}"
-    *sections, wrong = keys
-    allowed = _fields_at(sections)
-    nearest = difflib.get_close_matches(wrong, allowed, n=1)
-    hint = f"did you mean {nearest[0]}?" if nearest else f"known keys: {', '.join(allowed)}"
-    return f"{dotted}: unknown key, {hint}"
-
-
-def _given(problem: ErrorDetails) -> str:
-    given = problem.get("input")
-    return "" if isinstance(given, dict) else f", not {str(given)[:80]!r}"
-
-
-def _fields_at(sections: list[str]) -> list[str]:
-    model: Any = Config
-    for section in sections:
-        model = model.model_fields[section].annotation
-    return list(model.model_fields)

@@ -11,6 +11,25 @@ FACE_SIZE = 48  # pixels; FER2013's side
 CROP_MARGIN = 0.0
 
 
+def usable(image: object) -> npt.NDArray[np.uint8] | None:
+    """A decoded picture as (h, w, 3) BGR or (h, w) grey uint8; None if there is nothing in it to look at.
+
+    16-bit pictures keep their upper eight bits; transparency is dropped.
+    """
+    if not isinstance(image, np.ndarray) or image.size == 0 or image.ndim not in (2, 3):
+        return None
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    if image.dtype != np.uint8:
+        return None
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    if channels == 1:
+        return image.reshape(image.shape[:2])
+    if channels == 4:
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGRA2BGR), np.uint8)
+    return image if channels == 3 else None
+
+
 def crop_face(grey: npt.NDArray[np.uint8], box: Box, margin: float = CROP_MARGIN) -> npt.NDArray[np.uint8]:
     """Cut the square around `box` and scale it to the network's input.
 

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from conftest import wait_for
-from edge.camera import LatestFrame, build_source, usable
+from edge.app import build_source
+from edge.camera import LatestFrame
 from edge.config import CameraConfig
 from edge.errors import BadDataError, EndOfStream, InputNotFoundError, ServiceUnavailableError
+from edge.preprocess import usable
 from edge.records import Frame
 from fakes import frame
 

@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from edge.config import Config, MqttConfig, load
+from edge.config import Config, MqttConfig
+from edge.configfile import load
 from edge.errors import ConfigError
 
 

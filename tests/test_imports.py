@@ -14,9 +14,9 @@ WORKSTATION = {"tensorflow", "keras", "torch", "jax", "matplotlib", "training", 
 # From DESIGN: the contract, then what adapts the world to it, then what composes.
 LAYERS = [
     {"labels", "errors", "backoff", "quantization", "records"},
-    {"preprocess", "config", "clip", "spool"},
+    {"preprocess", "config", "configfile", "clip", "spool"},
     {"pipeline", "policy", "tracker", "messages", "connection"},
-    {"camera", "haar", "classifier", "sinks", "mqtt", "broker", "health", "watch", "draw"},
+    {"camera", "files", "haar", "classifier", "sinks", "mqtt", "broker", "health", "watch", "draw"},
     {"app"},
     {"check"},
     {"cli"},

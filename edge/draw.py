@@ -1,0 +1,71 @@
+"""Faces and what they show, drawn onto a picture: the one style of everything that people look at."""
+
+from collections.abc import Iterable
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edge.labels import EMOTIONS
+from edge.records import Box, Reading, Scores
+
+UNCERTAIN = "uncertain"
+# BGR; told apart by people with red-green blindness too (after Okabe and Ito 2008).
+COLOURS = {
+    "angry": (0, 94, 213),
+    "disgust": (115, 158, 0),
+    "fear": (167, 121, 204),
+    "happy": (66, 228, 240),
+    "sad": (178, 114, 0),
+    "surprise": (0, 159, 230),
+    "neutral": (233, 180, 86),
+    UNCERTAIN: (170, 170, 170),
+}
+PANEL, WHITE = (40, 36, 32), (245, 245, 245)
+FONT = cv2.FONT_HERSHEY_SIMPLEX
+REFERENCE_WIDTH = 640  # px; lines and letters of this size fit a picture of this width
+
+
+def draw(image: npt.NDArray[np.uint8], readings: Iterable[Reading], bars: bool = True) -> npt.NDArray[np.uint8]:
+    """A copy of a (h, w, 3) BGR or (h, w) grey picture with a box, a label and a bar chart of scores per face."""
+    picture = image.copy() if image.ndim == 3 else np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8)
+    scale = max(0.6, picture.shape[1] / REFERENCE_WIDTH)
+    for reading in readings:
+        box, name = reading.track.box, reading.emotion or UNCERTAIN
+        thickness = max(1, round(2 * scale))
+        cv2.rectangle(picture, (box.x, box.y), (box.x + box.w, box.y + box.h), COLOURS[name], thickness, cv2.LINE_AA)
+        share = f" {reading.confidence:.0%}" if reading.emotion else ""
+        _draw_label(picture, f"{reading.track.id} {name}{share}", box, COLOURS[name], scale)
+        if bars:
+            _draw_bars(picture, reading.scores, box, scale)
+    return picture
+
+
+def _draw_label(
+    picture: npt.NDArray[np.uint8], text: str, box: Box, colour: tuple[int, int, int], scale: float
+) -> None:
+    size, thickness = 0.55 * scale, max(1, round(1.2 * scale))
+    (width, height), descent = cv2.getTextSize(text, FONT, size, thickness)
+    pad = round(4 * scale)
+    left, bottom = box.x, max(box.y, height + descent + 2 * pad)  # inside the picture, if the face touches its top
+    cv2.rectangle(picture, (left, bottom - height - descent - 2 * pad), (left + width + 2 * pad, bottom), colour, -1)
+    cv2.putText(picture, text, (left + pad, bottom - descent - pad), FONT, size, PANEL, thickness, cv2.LINE_AA)
+
+
+def _draw_bars(picture: npt.NDArray[np.uint8], scores: Scores, box: Box, scale: float) -> None:
+    """To the right of the box, or to its left where the picture ends."""
+    row, text_width, bar_width, pad = round(15 * scale), round(62 * scale), round(70 * scale), round(5 * scale)
+    width, height = text_width + bar_width + 3 * pad, row * len(EMOTIONS) + 2 * pad
+    left = box.x + box.w + pad if box.x + box.w + pad + width <= picture.shape[1] else max(0, box.x - pad - width)
+    top = max(0, min(box.y, picture.shape[0] - height))
+    area = picture[top : top + height, left : left + width]
+    if area.size == 0:
+        return
+    area[:] = cv2.addWeighted(area, 0.35, np.full_like(area, PANEL), 0.65, 0)
+    for index, (emotion, value) in enumerate(zip(EMOTIONS, scores.values, strict=True)):
+        y = top + pad + row * index
+        baseline = (left + pad, y + round(row * 0.75))
+        cv2.putText(picture, emotion, baseline, FONT, 0.4 * scale, WHITE, max(1, round(scale * 0.8)), cv2.LINE_AA)
+        start = left + 2 * pad + text_width
+        end = start + max(1, round(bar_width * float(value)))
+        cv2.rectangle(picture, (start, y + round(row * 0.2)), (end, y + round(row * 0.8)), COLOURS[emotion], -1)

@@ -1,0 +1,46 @@
+"""`emotiond check` as a process: a table, and the exit code of the first thing that does not hold."""
+
+import pytest
+
+from conftest import Broker, free_port, plain
+
+
+def rows(out: str) -> dict[str, tuple[str, str]]:
+    return {name: (mark, rest) for name, mark, rest in (line.split(maxsplit=2) for line in out.splitlines())}
+
+
+def test_everything_holds(broker: Broker, start) -> None:
+    code, out, err = start("check", *plain(broker.port)).finish()
+    assert (code, err) == (0, "")
+    table = rows(out)
+    assert list(table) == ["config", "runtime", "model", "detector", "camera", "broker"]
+    assert {mark for mark, _ in table.values()} == {"ok"}
+    assert "litert" in table["runtime"][1]
+    assert "on litert" in table["model"][1]
+    assert table["camera"][1] == "builtin, 640x480 px"
+    assert table["broker"][1] == f"127.0.0.1:{broker.port}, MQTT 5, no TLS"
+
+
+def test_the_embedded_broker_is_proved_too(start) -> None:
+    code, out, _ = start("check", "--set", f"mqtt.port={free_port()}").finish()
+    assert code == 0
+    assert rows(out)["broker"][1].startswith("embedded ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "failing", "code"),
+    [
+        (["--source", "nowhere.mkv"], ["camera"], 66),
+        (["--set", "model.path=nowhere"], ["model"], 78),
+        (["--set", "mqtt.broker=127.0.0.1", "--set", "mqtt.port=9"], ["broker"], 69),
+        (["--source", "97", "--set", "camera.timeout_s=1", "--set", "mqtt.port=9", "--set", "mqtt.broker=127.0.0.1"],
+         ["camera", "broker"], 69),
+    ],
+)  # fmt: skip
+def test_what_does_not_hold_is_marked_and_the_rest_is_still_proved(
+    arguments: list[str], failing: list[str], code: int, start
+) -> None:
+    quiet = [] if "broker" in failing else ["--set", "mqtt.broker=null"]
+    returned, out, err = start("check", *arguments, *quiet).finish()
+    assert (returned, err) == (code, "")
+    assert [name for name, (mark, _) in rows(out).items() if mark == "FAIL"] == failing

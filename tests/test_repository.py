@@ -1,0 +1,67 @@
+"""What stands beside the code: the unit, the README's promises, and what must never be committed."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import ROOT
+
+
+def tracked() -> list[Path]:
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / line for line in done.stdout.splitlines() if (ROOT / line).is_file()]
+
+
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd is not installed")
+    unit = (ROOT / "systemd/emotiond.service").read_text()
+    (tmp_path / "emotiond.service").write_text(unit.replace("/opt/emotiond/bin/emotiond", "/bin/true"))
+    done = subprocess.run(["systemd-analyze", "verify", tmp_path / "emotiond.service"], capture_output=True, text=True)
+    assert "emotiond.service" not in done.stderr, done.stderr
+    assert done.returncode == 0
+
+
+def test_the_unit_does_not_restart_on_a_config_error_and_leaves_proc_readable() -> None:
+    unit = (ROOT / "systemd/emotiond.service").read_text()
+    assert "Type=notify" in unit
+    assert "RestartPreventExitStatus=78" in unit
+    assert not re.search("^ProcSubset", unit, re.M)
+
+
+def test_every_file_that_the_papers_name_is_there() -> None:
+    for paper in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\((?!https?:)([^)#]+)", paper.read_text()):
+            assert (paper.parent / link).exists(), f"{paper.name} links to {link}"
+
+
+def test_every_make_target_and_setting_that_the_readme_names_is_there() -> None:
+    readme = (ROOT / "README.md").read_text() + (ROOT / "docs/install.md").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"`make ([a-z-]+)", readme)) | {"run", "train-setup"} <= targets
+    settings = yaml.safe_load((ROOT / "config.yaml").read_text())
+    for section, key in re.findall(r"(?:--set |`)(camera|mqtt|model|emotion|detector|tracker)\.(\w+)", readme):
+        assert key in settings[section], f"{section}.{key}"
+
+
+def test_nothing_large_and_no_data_set_is_committed() -> None:
+    for path in tracked():
+        # float32.tflite is the largest thing that has a reason to be here.
+        assert path.stat().st_size < 7_000_000, path
+        assert path.suffix not in {".csv", ".xz", ".mkv", ".gif", ".keras"}, path
+
+
+def test_pictures_in_the_repository_are_the_portrait_or_made_of_it() -> None:
+    pictures = {str(path.relative_to(ROOT)) for path in tracked() if path.suffix in {".png", ".jpg", ".jpeg"}}
+    assert pictures <= {"edge/assets/portrait.jpg", "docs/working.png"}
+
+
+def test_modules_stay_small_enough_to_hold_in_the_head() -> None:
+    for path in (ROOT / "edge").glob("*.py"):
+        assert len(path.read_text().splitlines()) <= 300, path

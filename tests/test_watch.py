@@ -1,0 +1,65 @@
+"""What people see of a broker's messages, and that the network cannot steer their terminal."""
+
+import io
+import json
+
+import pytest
+
+from conftest import Broker, wait_for
+from edge.config import MqttConfig
+from edge.watch import Subscriber, describe
+
+AT = "2026-11-21T08:20:46.489Z"
+EVENT = {"type": "update", "track": 3, "emotion": "sad", "previous": None, "confidence": 0.714, "at": AT}
+END = {**EVENT, "type": "end"}
+EMOTION = {"emotion": "sad", "faces": 2, "at": AT}
+
+
+@pytest.mark.parametrize(
+    ("topic", "message", "expected"),
+    [
+        ("emotiond/pi/status", "online", "pi/status                online"),
+        ("emotiond/pi/c/events", EVENT, "pi/c                 08:20:46.489  face 3 uncertain -> sad (71 %)"),
+        ("emotiond/pi/c/events", {**EVENT, "type": "new"}, "pi/c                 08:20:46.489  face 3 appears"),
+        (
+            "emotiond/pi/c/events",
+            {**EVENT, "type": "end"},
+            "pi/c                 08:20:46.489  face 3 is gone, last sad",
+        ),
+        ("emotiond/pi/c/emotion", EMOTION, "pi/c                 08:20:46.489  now sad, faces: 2"),
+        ("emotiond/pi/c/emotion", {**EMOTION, "faces": 0}, "pi/c                 08:20:46.489  now nobody, faces: 0"),
+        (
+            "emotiond/pi/c/faces",
+            {"at": AT, "faces": [{"track": 3, "emotion": None, "confidence": 0.3}]},
+            "pi/c                 08:20:46.489  faces 3: uncertain 0.30",
+        ),
+    ],
+)
+def test_a_message_is_a_line(topic: str, message: object, expected: str) -> None:
+    assert describe(topic, message if isinstance(message, str) else json.dumps(message)) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", "3", '{"type": "update"}', '{"type": []}', "[" * 5000, json.dumps({**EVENT, "at": 1})],
+)
+@pytest.mark.parametrize("kind", ["events", "emotion", "faces", "stats"])
+def test_a_message_of_someone_else_is_shown_as_it_is(kind: str, text: str) -> None:
+    assert describe(f"emotiond/x/y/{kind}", text) == f"{f'x/y/{kind}':<24} {text}"
+
+
+def test_it_prints_what_a_broker_delivers_and_nothing_that_steers_a_terminal(broker: Broker, subscribe) -> None:
+    out = io.StringIO()
+    sender = subscribe(broker.port, "none")
+    config = MqttConfig(broker="127.0.0.1", port=broker.port, retry_min_s=0.1)
+    with Subscriber(config, out):
+        wait_for(lambda: sender.publish("emotiond/pi/status", "online") or "online" in out.getvalue(), "a line")
+        sender.publish("emotiond/pi/c/events", "\x1b[2J\x07boom\nsecond line")
+        sender.publish("emotiond/pi/c/events", json.dumps(EVENT))
+        wait_for(lambda: "uncertain -> sad" in out.getvalue(), "the event")
+        broker.kill()
+        broker.start()
+        wait_for(lambda: sender._client.is_connected(), "the sender is back")
+        wait_for(lambda: sender.publish("emotiond/pi/status", "again") or "again" in out.getvalue(), "it came back too")
+    assert "�[2J�boom�second line\n" in out.getvalue()
+    assert "\x1b" not in out.getvalue()
