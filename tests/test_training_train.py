@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from training_made import pattern, rows, write_csv, write_votes
 
-from edge.errors import BadDataError, InputNotFoundError
+from edge.errors import BadDataError, ConfigError, InputNotFoundError
 from training import data
 from training.config import TrainConfig
 from training.dataset import Dataset
@@ -164,6 +164,18 @@ def test_early_stopping_ends_a_run_without_gain(
     run = train(dataset, dataclasses.replace(TINY, epochs=5, patience=2), tmp_path / "r")
     assert len(run.history) == 4
     assert run.epochs_without_gain == 2
+
+
+def test_tensorboard_logs_are_written_or_asked_for(tmp_path: Path, dataset: Dataset) -> None:
+    from training.train import train
+
+    logging = dataclasses.replace(TINY, epochs=1, tensorboard=True)
+    if importlib.util.find_spec("tensorboard") is None:
+        with pytest.raises(ConfigError, match="tensorboard: needs the packages"):
+            train(dataset, logging, tmp_path / "r")
+    else:
+        train(dataset, logging, tmp_path / "r")
+        assert list((tmp_path / "r" / "tensorboard").rglob("events.out.*"))
 
 
 @pytest.mark.parametrize("balance", ["none", "oversample", "weights"])

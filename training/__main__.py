@@ -125,13 +125,12 @@ def _train(options: argparse.Namespace) -> int:
     settings = _settings(options)
     votes = options.votes or (data.find_votes(options.data) if settings.label_share < 1 else None)
     dataset = data.load(options.data, votes)
-    say(checks.class_table(dataset))
+    say(f"{checks.class_table(dataset)}\n{checks.describe(dataset)}")
     hosts = options.hosts.split(",") if options.hosts else [""]
     if options.hosts:
         from training.hosts import join
 
-        with quiet():
-            join(hosts, options.host_index)
+        join(hosts, options.host_index)  # not quiet: JAX ends the process itself if the others do not come
     with quiet():
         from training.train import train
 
@@ -191,15 +190,7 @@ def _data(options: argparse.Namespace) -> int:
     started = time.monotonic()
     dataset = data.load(options.data, options.votes)
     say(f"loaded in {time.monotonic() - started:.1f} s")
-    found = checks.find_duplicates(dataset)
-    within = ", ".join(f"{count} in {usage}" for usage, count in found.within.items()) or "none"
-    sys.stdout.write(
-        f"{checks.class_table(dataset)}\n"
-        f"skipped rows (no picture, or one grey level): {', '.join(map(str, dataset.skipped)) or 'none'}\n"
-        f"exact repeats of an earlier picture of the same split: {within}; {found.conflicting} with another label\n"
-        f"Training pictures that a test holds too: {found.across}\n"
-        f"Training rows that are learned from: {len(dataset.split('Training')) - int(found.redundant.sum())}\n"
-    )
+    sys.stdout.write(f"{checks.class_table(dataset)}\n{checks.describe(dataset)}\n")
     if options.export_folders:
         count = data.export_folders(dataset, options.export_folders)
         sys.stdout.write(f"{count} pictures -> {options.export_folders}\n")

@@ -59,3 +59,16 @@ def class_table(dataset: Dataset) -> str:
         lines.append(f"{emotion:10}" + "".join(f"{column[label]:13,}" for column in counts))
     lines.append(f"{'all':10}" + "".join(f"{column.sum():13,}" for column in counts))
     return "\n".join(lines)
+
+
+def describe(dataset: Dataset) -> str:
+    """What the checks found, as text."""
+    found = find_duplicates(dataset)
+    within = ", ".join(f"{count:,} in {usage}" for usage, count in found.within.items()) or "none"
+    training = int((dataset.usages == USAGES.index("Training")).sum())
+    return (
+        f"skipped rows (no picture, or one grey level): {', '.join(map(str, dataset.skipped)) or 'none'}\n"
+        f"exact repeats of an earlier picture of the same split: {within}; {found.conflicting:,} with another label\n"
+        f"Training pictures that a test holds too: {found.across:,}\n"
+        f"Training rows to learn from and validate on: {training - int(found.redundant.sum()):,} of {training:,}"
+    )

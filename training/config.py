@@ -41,7 +41,7 @@ class TrainConfig:
     """auto: mixed_bfloat16 on torch (1.4x there on a CPU with AMX), float32 elsewhere."""
 
     tensorboard: bool = False
-    """Write TensorBoard logs beside history.csv; needs TensorFlow installed, on any backend."""
+    """Write TensorBoard logs beside history.csv; needs tensorboard and tensorflow installed, on any backend."""
 
     label_share: float = 0.7
     """Of the target; FER+ votes are the rest. FER2013's labels are about 11 % wrong, the votes are softer."""

@@ -22,7 +22,7 @@ from training.config import TrainConfig
 from training.dataset import Dataset, clear_majority, soft_targets
 
 AVERAGE_EVERY = 4
-"""Steps between updates of the averaged weights; a tenth of a percent of a step's time."""
+"""Steps between updates of the averaged weights; under a percent of a step's time."""
 HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "val_majority")
 HISTORY += ("learning_rate", "seconds", "augment_s")
 

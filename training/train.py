@@ -1,13 +1,14 @@
 """Train the network: SGD with warm-up and cosine, averaged weights, and a run folder that survives a kill."""
 
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from edge.errors import BadDataError
+from edge.errors import BadDataError, ConfigError
 from edge.labels import EMOTIONS
 from training import data, hosts
 from training.batches import Batches
@@ -54,7 +55,7 @@ def train(
     """Train on the Training rows of `dataset` but the validation share, into `folder`.
 
     part, parts: this process's place among several hosts; the first one writes the files.
-    Raises BadDataError, InputNotFoundError or DiskFullError.
+    Raises BadDataError, ConfigError, InputNotFoundError or DiskFullError.
     """
     learned, validation = data.training_and_validation(dataset, config.validation_share, config.seed)
     if not (len(learned) and len(validation)):
@@ -101,6 +102,8 @@ def _require_same_split(folder: Path, validation: Dataset) -> None:
 def _tensorboard(run: Run, part: int) -> list[keras.callbacks.Callback]:
     if not run.config.tensorboard or part:
         return []
+    if not (find_spec("tensorboard") and find_spec("tensorflow")):
+        raise ConfigError("tensorboard: needs the packages tensorboard and tensorflow; history.csv needs neither")
     return [keras.callbacks.TensorBoard(run.folder / "tensorboard", write_graph=False)]
 
 

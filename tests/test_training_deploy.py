@@ -1,0 +1,38 @@
+"""One command from the CSV to the int8 file, report included, as a person types it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from training_made import rows, write_csv
+
+from edge.classifier import TfliteClassifier
+
+pytest.importorskip("tensorflow", reason="the extra `train` is not installed")
+pytest.importorskip("matplotlib", reason="the extra `train` is not installed")
+
+# A mirrored stripe is another label.
+SETTINGS = ("width=4", "batch_size=14", "learning_rate=0.03", "ema_momentum=0.9", "flip=0", "rotation=3")
+
+
+def test_one_command_trains_converts_and_reports(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "f.csv", rows(490, 70))
+    words = ["train", "--data", str(path), "--out", str(tmp_path / "run"), "--deploy", str(tmp_path / "out")]
+    words += ["--epochs", "4", *(word for setting in SETTINGS for word in ("--set", setting))]
+    environment = os.environ | {"EMOTIOND_CACHE": str(tmp_path / "cache"), "KERAS_BACKEND": "tensorflow"}
+    done = subprocess.run(
+        [sys.executable, "-m", "training", *words], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "run" / "report" / "index.html")
+    assert "float32 against int8" in (tmp_path / "run" / "report" / "index.html").read_text()
+    found = json.loads((tmp_path / "out" / "parity.json").read_text())
+    assert found["accuracy"]["int8"] > 0.7  # it has learned the stripes: chance is 0.14
+    faces = [image for _, image, usage in rows(490, 70) if usage == "PublicTest"]
+    labels = [label for label, _, usage in rows(490, 70) if usage == "PublicTest"]
+    tops = [scores.values.argmax() for scores in TfliteClassifier(tmp_path / "out" / "int8.tflite").classify(faces)]
+    assert np.mean(np.array(tops) == labels) == pytest.approx(found["accuracy"]["int8"])
