@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from edge.errors import EmotiondError
@@ -145,28 +146,27 @@ def _deploy(options: argparse.Namespace) -> int:
     given = ["--model", str(options.out / "model.keras"), "--out", str(options.deploy)]
     given += ["--data", str(options.data)] if options.data else []
     code = subprocess.run([sys.executable, "-m", "convert", *given], check=False).returncode
-    if code == 0:
-        given = argparse.Namespace(
-            run_folder=options.out, parity=options.deploy / "parity.json", compare=[], usage=None
-        )
-        given.data = options.data
-        code = _report(given)
-    return code
+    return code or _write_report(options.out, options.data, parity=options.deploy / "parity.json")
 
 
 def _report(options: argparse.Namespace) -> int:
+    beside = options.run_folder / "tflite" / "parity.json"
+    parity = options.parity or (beside if beside.is_file() else None)
+    return _write_report(options.run_folder, options.data, options.usage, parity, options.compare)
+
+
+def _write_report(
+    run: Path, source: Path | None, usage: str | None = None, parity: Path | None = None, others: Sequence[Path] = ()
+) -> int:
     from training import data
     from training.dataset import USAGES
 
-    if options.usage not in (None, *USAGES):
-        raise UsageError(f"--usage {options.usage}: unknown; give one of {', '.join(USAGES)}")
-    dataset = data.load(options.data)
-    usage = options.usage or dataset.default_test
+    if usage not in (None, *USAGES):
+        raise UsageError(f"--usage {usage}: unknown; give one of {', '.join(USAGES)}")
+    dataset = data.load(source)
     with quiet():
         from training import report
-    beside = options.run_folder / "tflite" / "parity.json"
-    parity = options.parity or (beside if beside.is_file() else None)
-    page = report.write(options.run_folder, dataset, usage, parity, options.compare)
+    page = report.write(run, dataset, usage or dataset.default_test, parity, others)
     sys.stdout.write(f"{page}\n")
     return 0
 
