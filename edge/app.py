@@ -22,7 +22,8 @@ from edge.messages import Origin, Topics
 from edge.mqtt import MqttLink
 from edge.pipeline import FaceDetector, FrameSource, Pipeline, Sight, Sink
 from edge.policy import EmotionPolicy
-from edge.sinks import JsonLines
+from edge.records import Frame
+from edge.sinks import JsonLines, LineWriter
 from edge.tracker import Tracker
 from edge.watch import Subscriber
 
@@ -49,6 +50,9 @@ class Monitor(Protocol):
     @property
     def queued(self) -> int:
         """Events that wait."""
+
+    def raise_failure(self) -> None:
+        """Raise what keeps it from working at all."""
 
     def show(self, sight: Sight) -> None:
         """Take what a frame showed."""
@@ -95,21 +99,24 @@ def run(
     origin = Origin(config.device, config.camera.name, classifier.model_id)
     with ExitStack() as stack:
         loop = Loop(config, wishes, pipeline, origin, classifier.runtime)
-        if print_events:
-            loop.sinks.append(stack.enter_context(JsonLines(sys.stdout, origin)))
+        writer = stack.enter_context(LineWriter(sys.stdout.fileno())) if print_events or watch else None
+        if print_events and writer is not None:
+            loop.sinks.append(JsonLines(writer, origin))
         if config.mqtt.broker is not None:
-            link = stack.enter_context(_build_link(config, stack, wishes, origin, watch))
+            link = stack.enter_context(_build_link(config, stack, wishes, origin, writer if watch else None))
             loop.sinks.append(link)
             loop.monitors.append(link)
         loop.run(stack.enter_context(build_source(config.camera)), max_frames)
 
 
-def _build_link(config: Config, stack: ExitStack, wishes: Wishes, origin: Origin, watch: bool) -> MqttLink:
+def _build_link(
+    config: Config, stack: ExitStack, wishes: Wishes, origin: Origin, watcher: LineWriter | None
+) -> MqttLink:
     settings = config.mqtt
     if settings.embedded:
         settings = stack.enter_context(EmbeddedBroker(settings.port)).settings(settings)
-    if watch:
-        stack.enter_context(Subscriber(settings, sys.stdout))
+    if watcher is not None:
+        stack.enter_context(Subscriber(settings, watcher.write))
 
     def obey(command: str) -> None:
         wishes.paused = command == "pause"
@@ -140,19 +147,26 @@ class Loop:
         done = 0
         self._stats_due_at = time.monotonic() + self.config.mqtt.stats_interval_s
         while not self.wishes.stop and (max_frames is None or done < max_frames):
+            self._notifier.alive()
             try:
-                frame = source.take(TAKE_TIMEOUT_S)
+                frame = self._take(source)
             except EndOfStream:
                 break
-            self._notifier.alive()
-            self._report(source)
-            if frame is None or self.wishes.paused:
+            if frame is not None or self._camera_status is not None:
+                self._report(source)
+            if frame is None:
                 continue
             self._hand_on(self.pipeline.step(frame))
             self._counters.frame_done(frame.captured_at)
             done += 1
         self._notifier.say("STOPPING=1")
         self._hand_on(self.pipeline.finish())
+
+    def _take(self, source: FrameSource) -> Frame | None:
+        if self.wishes.paused:
+            time.sleep(TAKE_TIMEOUT_S)  # a file stays where it is, a camera keeps its newest frame
+            return None
+        return source.take(TAKE_TIMEOUT_S)
 
     def _hand_on(self, sight: Sight | None) -> None:
         if sight is None:
@@ -174,6 +188,8 @@ class Loop:
                 self._hand_on(self.pipeline.finish())
             for monitor in self.monitors:
                 monitor.camera_status(status)
+        for monitor in self.monitors:
+            monitor.raise_failure()
         if time.monotonic() >= self._stats_due_at:
             self._stats_due_at += self.config.mqtt.stats_interval_s
             for monitor in self.monitors:

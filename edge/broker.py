@@ -93,7 +93,17 @@ def _start_mosquitto(program: str, port: int) -> Callable[[], None]:
         start_new_session=True,  # Ctrl-C ends the daemon first, which then says `stopped` through this broker
     )
 
+    # Ends the broker when this process dies without a word: then nobody holds the other end of its input.
+    watcher = subprocess.Popen(
+        ["sh", "-c", f"read _; kill {child.pid}"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
     def stop() -> None:
+        watcher.kill()
+        watcher.communicate()
         child.terminate()
         try:
             child.wait(timeout=0.5)

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import threading
 import time
 from datetime import datetime, timezone
@@ -10,19 +9,17 @@ from datetime import datetime, timezone
 import cv2
 
 from edge.backoff import Backoff
-from edge.config import CameraConfig
+from edge.config import CameraConfig, without_secret
 from edge.errors import ServiceUnavailableError
 from edge.preprocess import usable
 from edge.records import Frame
 
 log = logging.getLogger(__name__)
 
-SECRET_IN_URL = re.compile(r"//[^/@]*@")
-
 
 def is_live(source: str) -> bool:
     """Whether a source goes on by itself: a webcam's device, or a URL."""
-    return source.startswith("/dev/") or "://" in source
+    return source.startswith("/dev/") or ("://" in source and not source.startswith("file://"))
 
 
 class LatestFrame:
@@ -60,17 +57,17 @@ class LatestFrame:
 class LiveSource:
     """A webcam or a network stream, read by one thread that also opens it anew whenever it is lost.
 
-    Entering waits for the first frame and raises ServiceUnavailableError if there is none: a wrong name should be
-    told at once. After that nothing is raised for a lost camera: `take` returns None and `online` turns False.
+    Until the first frame `take` raises ServiceUnavailableError if the camera cannot be opened or stays silent: a wrong
+    name should be told at once. After that a lost camera raises nothing: `take` returns None, `online` turns False.
     """
 
     def __init__(self, config: CameraConfig) -> None:
         self._config = config
-        self.name = SECRET_IN_URL.sub("//", str(config.source))
+        self.name = without_secret(config.source)
         self._latest = LatestFrame()
         self._stop = threading.Event()
-        self._first_frame_or_failure = threading.Event()
-        self._problem: str | None = "no frame"  # why there are no frames now; None while there are
+        self._problem: str | None = None  # why there are no frames now; None while there are
+        self._first_frame_due_at = float("inf")
         self._undecodable = 0
         self._seq = 0
         self._last_frame_at = -float("inf")
@@ -87,13 +84,10 @@ class LiveSource:
         return {"superseded": self._latest.superseded, "undecodable": self._undecodable}
 
     def __enter__(self) -> "LiveSource":
-        self._thread.start()
         # Opening and the first read may each take `timeout_s`.
-        if not self._first_frame_or_failure.wait(2 * self._config.timeout_s + 1) or self._problem is not None:
-            self._stop.set()
-            raise ServiceUnavailableError(
-                f"camera.source: {self.name}: {self._problem}; is it plugged in, free and spelt right?"
-            )
+        self._first_frame_due_at = time.monotonic() + 2 * self._config.timeout_s + 1
+        os.environ["OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"] = str(max(1, round(self._config.timeout_s)))  # s; 10 by default
+        self._thread.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -103,7 +97,14 @@ class LiveSource:
 
     def take(self, timeout: float) -> Frame | None:
         """The newest frame that was not taken yet, or None after `timeout` seconds."""
-        return self._latest.take(timeout)
+        frame = self._latest.take(timeout)
+        if frame is None and self._seq == 0:
+            problem = self._problem or ("gives no frames" if time.monotonic() > self._first_frame_due_at else None)
+            if problem is not None:
+                raise ServiceUnavailableError(
+                    f"camera.source: {self.name}: {problem}; is it plugged in, free and spelt right?"
+                )
+        return frame
 
     def _run(self) -> None:
         try:
@@ -120,15 +121,20 @@ class LiveSource:
                 self._stop.wait(backoff.next())
         except BaseException as failure:  # noqa: BLE001 - not lost with this thread: `take` raises it in the loop
             self._latest.fail(failure)
-            self._first_frame_or_failure.set()
 
     def _read(self, capture: cv2.VideoCapture, backoff: Backoff) -> None:
         """Until the camera fails or the source is closed."""
+        frames = 0
         while not self._stop.is_set():
-            if not capture.grab():
+            asked_at = time.monotonic()
+            grabbed = capture.grab()
+            captured_at = time.monotonic()
+            # A frozen stream hands over some old frames, each after a time-out, before it fails. The first frame of a
+            # sound one may take as long.
+            if not grabbed or (frames and captured_at - asked_at >= self._config.timeout_s):
                 self._lost("gives no frames")
                 return
-            captured_at = time.monotonic()
+            frames += 1
             image = usable(capture.retrieve()[1])
             if image is None:
                 self._undecodable += 1
@@ -137,8 +143,9 @@ class LiveSource:
             self._latest.put(Frame(image, self._seq, captured_at, datetime.now(timezone.utc), media_time=captured_at))
             self._seq += 1
             if self._problem is not None:
-                self._found()
-                backoff.reset()
+                log.info("camera %s is back", self.name)
+                self._problem = None
+            backoff.reset()
 
     def _open(self) -> cv2.VideoCapture | None:
         config, source = self._config, self._config.source
@@ -148,7 +155,6 @@ class LiveSource:
             limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
             capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits)
         else:
-            os.environ["OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"] = str(max(1, round(config.timeout_s)))  # s; 10 by default
             capture = cv2.VideoCapture(source, cv2.CAP_V4L2 if isinstance(source, str) else cv2.CAP_ANY)
             wishes = {
                 cv2.CAP_PROP_FRAME_WIDTH: config.width,
@@ -164,13 +170,6 @@ class LiveSource:
         return None
 
     def _lost(self, problem: str) -> None:
-        if self._problem is None:
+        if self._problem is None and self._seq > 0:
             log.warning("camera %s %s; trying again", self.name, problem)
         self._problem = problem
-        self._first_frame_or_failure.set()
-
-    def _found(self) -> None:
-        if self._first_frame_or_failure.is_set():
-            log.info("camera %s is back", self.name)
-        self._problem = None
-        self._first_frame_or_failure.set()

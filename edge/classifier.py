@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import importlib
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 RUNTIMES = {"litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
 INPUT_SHAPE = (1, FACE_SIZE, FACE_SIZE, 1)
 OUTPUT_SHAPE = (1, len(EMOTIONS))
+PROBABILITY_SLACK = len(EMOTIONS) / 256  # each int8 score is rounded by up to half a step of 1/256; twice that
 
 
 def shipped_model() -> Path:
@@ -61,6 +63,11 @@ class TfliteClassifier:
                 f"not {self._input['quantization']}; convert it with python -m convert"
             )
         self._output_quantization = Quantization(*self._output["quantization"])
+        total = float(self._infer(np.zeros((FACE_SIZE, FACE_SIZE), np.uint8)).sum())
+        if not abs(total - 1) < PROBABILITY_SLACK:  # written so that NaN fails
+            raise ConfigError(
+                f"model.path: {self.path}: must end in a softmax: its scores add up to {total:.3g}, not 1"
+            )
 
     @classmethod
     def from_config(cls, config: ModelConfig) -> "TfliteClassifier":
@@ -87,8 +94,9 @@ class TfliteClassifier:
         if self.runtime == "tflite-runtime" and self.path != shipped_model():
             self._try_in_a_child(module.__name__)
         try:
-            interpreter = module.Interpreter(model_content=content, num_threads=threads)
-            interpreter.allocate_tensors()
+            with _silent_stderr():
+                interpreter = module.Interpreter(model_content=content, num_threads=threads)
+                interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             problem = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ConfigError(f"model.path: {self.path}: {self.runtime} cannot load it: {problem}") from None
@@ -111,6 +119,23 @@ class TfliteClassifier:
                 f"model.path: {self.path}: {what} must be one tensor {shape} of float32 or int8, not {', '.join(found)}"
             )
         return tensors[0]
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """LiteRT tells about its delegate on file descriptor 2, and has no switch for that; errors come as exceptions."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # closed: nothing to keep quiet
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def _load_runtime(wanted: str) -> tuple[str, Any]:

@@ -5,7 +5,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,31 +14,43 @@ from typing import NoReturn
 from edge import __version__
 from edge.errors import ConfigError, EmotiondError
 
-BUG = 70  # sysexits.h: EX_SOFTWARE
+BUG, IO_ERROR = 70, 74  # sysexits.h: EX_SOFTWARE, EX_IOERR
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Parse the command line, do as it says, exit."""
-    options = _parser().parse_args(arguments)
+    for stream in ("stdout", "stderr"):
+        if getattr(sys, stream) is None:  # closed by who started us
+            setattr(sys, stream, Path(os.devnull).open("w"))
+    debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     try:
-        code = _run(options)
+        code = _run(_parser().parse_args(arguments))
+        sys.stdout.flush()
     except EmotiondError as error:
-        if options.debug:
-            traceback.print_exc()
-        _say(str(error))
-        code = error.exit_code
+        code = _explain(str(error), error.exit_code, debug)
+    except SystemExit as end:  # argparse's: help, version, usage
+        code = end.code if isinstance(end.code, int) else 0
     except KeyboardInterrupt:
         code = 128 + signal.SIGINT
     except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        code = _explain(f"{error.filename or 'standard output'}: {error.strerror or error}", IO_ERROR, debug)
     except Exception as error:  # noqa: BLE001 - the last line of defence; --debug shows where
-        if options.debug:
-            traceback.print_exc()
-        _say(f"a bug in emotiond: {type(error).__name__}: {error}; run with --debug for the traceback")
-        code = BUG
-    sys.stdout.flush()
+        what = f"{type(error).__name__}: {error}"
+        code = _explain(f"a bug in emotiond: {what}; run with --debug for the traceback", BUG, debug)
+    try:
+        sys.stdout.flush()
+    except OSError:  # what is left cannot be written; the interpreter would try again, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     sys.exit(code)
+
+
+def _explain(line: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    _say(line)
+    return code
 
 
 def _say(line: str) -> None:
@@ -134,15 +145,19 @@ def _check(options: argparse.Namespace) -> int:
 def _watch(options: argparse.Namespace) -> int:
     from edge import configfile
     from edge.connection import Dialer, passing_client_id
+    from edge.sinks import LineWriter
     from edge.watch import Subscriber
 
     settings = configfile.load(options.config, options.overrides).mqtt
     _set_up_logging("info")
     # A wrong name should be told at once; later losses are waited out.
     Dialer(settings, passing_client_id("watch")).dial(lambda client: None, lambda: None).close()
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
-    with Subscriber(settings, sys.stdout, everything=options.all, raw=options.raw):
-        threading.Event().wait()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with (
+        LineWriter(sys.stdout.fileno()) as writer,
+        Subscriber(settings, writer.write, everything=options.all, raw=options.raw),
+    ):
+        writer.closed.wait()
     return 0
 
 

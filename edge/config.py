@@ -1,6 +1,7 @@
 """Typed settings. Every key has a default; `config.yaml` in the repository shows them all with their reasons."""
 
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar
@@ -9,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from edge.errors import ConfigError
 
+PASSWORD_MAX = 65535  # bytes; MQTT's limit
 TOPIC_LEVEL_MAX = 64  # characters; MQTT allows 65,535 bytes for a whole topic, nobody can read that
 
 
@@ -19,7 +21,14 @@ def _topic_level(text: str) -> str:
     return text
 
 
+def _file_path(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("must be a file's name, without NUL")
+    return path
+
+
 TopicLevel = Annotated[str, AfterValidator(_topic_level)]
+FilePath = Annotated[Path, AfterValidator(_file_path)]
 Seconds = Annotated[float, Field(ge=0, le=3600)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -28,6 +37,11 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 class _Settings(BaseModel):
     # Strict, so that `port: "1883"` or `loop: 1` is an error and not a guess.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def without_secret(source: int | str) -> str:
+    """A source as it may be shown: without what stands before the @ of a URL."""
+    return re.sub("//.*@", "//", str(source))
 
 
 class _Retrying(Protocol):
@@ -84,7 +98,7 @@ class HaarConfig(_Settings):
     """OpenCV's Haar cascade for frontal faces."""
 
     kind: Literal["haar"] = "haar"
-    cascade: Path | None = None
+    cascade: FilePath | None = None
     search_width: Annotated[int, Field(ge=40, le=8192)] = 480
     scale_factor: Annotated[float, Field(ge=1.01, le=4)] = 1.2
     min_neighbors: Annotated[int, Field(ge=0, le=100)] = 4
@@ -103,7 +117,7 @@ class TrackerConfig(_Settings):
 class ModelConfig(_Settings):
     """The network and what runs it."""
 
-    path: Path | None = None
+    path: FilePath | None = None
     runtime: Literal["auto", "litert", "tflite-runtime"] = "auto"
     threads: Annotated[int, Field(ge=1, le=64)] = 1
 
@@ -127,14 +141,14 @@ class MqttConfig(_Settings):
     keepalive_s: Annotated[int, Field(ge=5, le=3600)] = 30
     retry_min_s: Annotated[float, Field(ge=0.1, le=600)] = 1.0
     retry_max_s: Annotated[float, Field(ge=0.1, le=3600)] = 60.0
-    username: str | None = None
-    password_file: Path | None = None
+    username: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
+    password_file: FilePath | None = None
     password_env: str | None = None
     password_credential: str | None = None
     tls: bool | None = None
-    ca_file: Path | None = None
-    cert_file: Path | None = None
-    key_file: Path | None = None
+    ca_file: FilePath | None = None
+    cert_file: FilePath | None = None
+    key_file: FilePath | None = None
     queue_size: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     live_rate_hz: Annotated[float, Field(ge=0, le=1000)] = 5.0
     stats_interval_s: Annotated[float, Field(ge=0.1, le=86400)] = 30.0
@@ -183,11 +197,14 @@ class MqttConfig(_Settings):
         if path is None:
             return None
         try:
-            return path.read_text(encoding="utf-8").rstrip("\r\n")
+            password = path.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(
                 f"mqtt.{key}: cannot read {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}"
             ) from None
+        if len(password.encode()) > PASSWORD_MAX:
+            raise ConfigError(f"mqtt.{key}: {path}: holds more than a password")
+        return password
 
 
 class LogConfig(_Settings):

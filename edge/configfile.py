@@ -33,13 +33,13 @@ def load(path: Path | None = None, overrides: Iterable[str] = (), source: str | 
         config = _validate(tree, f"--set {override}")
     if source is not None:
         tree["camera"] = {**(tree.get("camera") or {}), "source": source}
-        config = _validate(tree, f"--source {source}")
+        config = _validate(tree, "--source")
     return config
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -49,6 +49,24 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: must be a mapping of keys to values, as in the project's config.yaml")
     return tree
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Refuses what would lose a setting silently, or let a small file grow without bound."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call] # not in its type hints
+            raise yaml.MarkedYAMLError(problem="aliases (*name) are not used here", problem_mark=mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key.value} stands here twice", problem_mark=key.start_mark)
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
 
 
 def _yaml_problem(error: Exception) -> str:
@@ -80,7 +98,7 @@ def _validate(tree: Mapping[str, Any], origin: str) -> Config:
     try:
         # By way of JSON: pydantic's strict mode takes a path from JSON's text, but not from a Python string.
         return Config.model_validate_json(json.dumps(tree, default=str))
-    except (ValueError, RecursionError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         if not isinstance(error, ValidationError):
             raise ConfigError(f"{origin}: holds values that no setting can have: {error}") from None
         problems = error.errors()
@@ -92,6 +110,8 @@ def _explain(problem: ErrorDetails) -> str:
     # Settings are two levels deep; what follows in a location is pydantic's own (`source.int`: a union's branch).
     keys = [str(part) for part in problem["loc"][:2]]
     dotted = ".".join(keys)
+    if problem["type"] == "json_invalid":
+        return "holds text that is not Unicode"
     if problem["type"] != "extra_forbidden":
         rule = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
         return f"{dotted}: {rule}{_given(problem)}"
@@ -104,7 +124,7 @@ def _explain(problem: ErrorDetails) -> str:
 
 def _given(problem: ErrorDetails) -> str:
     given = problem.get("input")
-    return "" if isinstance(given, dict) else f", not {str(given)[:80]!r}"
+    return "" if isinstance(given, dict) else f", not {json.dumps(given)[:80]}"
 
 
 def _fields_at(sections: list[str]) -> list[str]:

@@ -18,6 +18,10 @@ PROTOCOLS = {"5": paho.MQTTv5, "3.1.1": paho.MQTTv311}
 IN_FLIGHT_MAX = 20  # unacknowledged QoS 1 messages; past its own window of this size paho would queue inside
 CONNACK_TIMEOUT_S = 5.0
 UNSUPPORTED_PROTOCOL, BAD_PASSWORD, NOT_AUTHORIZED = 132, 134, 135  # MQTT 5.0, 2.4; paho maps 3.1.1's to them
+END_REASONS = {
+    128: "the broker closed it, or the network failed",  # what paho says of every end without a DISCONNECT
+    142: "another client has the same id: give every device its own name (device, or mqtt.client_id)",
+}
 PORT, TLS_PORT = 1883, 8883
 
 
@@ -44,7 +48,7 @@ class Connection:
     `wake` is called, on paho's thread, when something was acknowledged or the connection was lost.
     """
 
-    def __init__(self, config: MqttConfig, client_id: str, protocol: str, wake: Callable[[], None]) -> None:
+    def __init__(self, client_id: str, protocol: str, wake: Callable[[], None]) -> None:
         self.protocol = protocol
         self._wake = wake
         self._answered, self._ended = threading.Event(), threading.Event()
@@ -56,10 +60,6 @@ class Connection:
         )
         self.client.max_inflight_messages_set(IN_FLIGHT_MAX)
         self.client.connect_timeout = CONNACK_TIMEOUT_S
-        if config.username is not None:
-            self.client.username_pw_set(config.username, config.password)
-        if config.use_tls:
-            self.client.tls_set_context(tls_context(config))
         self.client.on_connect = self._on_connect
         self.client.on_disconnect = self._on_disconnect
         self.client.on_publish = self._on_publish
@@ -82,13 +82,14 @@ class Connection:
             raise BrokerRefusesError(f"{where}: no TLS there ({error.reason or error}); see mqtt.port") from None
         except (OSError, ValueError) as error:
             reason = "timed out" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or error
-            raise ServiceUnavailableError(f"{where}: cannot be reached: {reason}") from None
+            hint = "; is TLS spoken there? see mqtt.tls" if isinstance(error, ConnectionResetError) else ""
+            raise ServiceUnavailableError(f"{where}: cannot be reached: {reason}{hint}") from None
         self.client.loop_start()
         self._answered.wait(CONNACK_TIMEOUT_S)
         answer = self._answer
         if answer is None:
             self.close()
-            raise _NoAnswerError(f"{where}: connects, but does not answer in MQTT; is it a broker's port?")
+            raise _NoAnswerError(f"{where}: connects, but does not answer in MQTT; is TLS or a certificate wanted?")
         if answer.is_failure:
             self.close()
             raise BrokerRefusesError(f"{where}: refuses: {answer} (reason code {answer.value})", answer.value)
@@ -107,7 +108,7 @@ class Connection:
         self._answered.set()
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
-        self.end_reason = str(reason)
+        self.end_reason = END_REASONS.get(reason.value, str(reason))
         self._ended.set()
         self._answered.set()
         self._wake()
@@ -119,11 +120,17 @@ class Connection:
 
 
 class Dialer:
-    """Knows where the broker is, and with which protocol it can be spoken to."""
+    """Knows where the broker is, what it must be told, and in which protocol.
+
+    Raises ConfigError if the password or a certificate file cannot be used.
+    """
 
     def __init__(self, config: MqttConfig, client_id: str) -> None:
         self._config, self._client_id = config, client_id
         self.host, self.port = broker_address(config)
+        # Here and not at each connection: what is wrong in the settings is told at once, where it ends the program.
+        self._password = config.password
+        self._tls = tls_context(config) if config.use_tls else None
         self._protocol: str = config.protocol
 
     def dial(self, prepare: Callable[[paho.Client], None], wake: Callable[[], None]) -> Connection:
@@ -144,7 +151,11 @@ class Dialer:
             return connection
 
     def _dial(self, protocol: str, prepare: Callable[[paho.Client], None], wake: Callable[[], None]) -> Connection:
-        connection = Connection(self._config, self._client_id, protocol, wake)
+        connection = Connection(self._client_id, protocol, wake)
+        if self._config.username is not None:
+            connection.client.username_pw_set(self._config.username, self._password)
+        if self._tls is not None:
+            connection.client.tls_set_context(self._tls)
         prepare(connection.client)
         connection.open(self.host, self.port, self._config.keepalive_s)
         return connection

@@ -1,5 +1,6 @@
 """Sources that have an end: videos, pictures, and the built-in clip. Every frame, in order."""
 
+import fnmatch
 import logging
 import re
 import time
@@ -23,6 +24,7 @@ Image = npt.NDArray[np.uint8]
 Pictures = Iterator[tuple[float, Image | None]]  # seconds from the start, and the picture if it could be decoded
 
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+LATE_MAX_S = 1.0
 FALLBACK_FPS = 15.0  # for pictures without a rate, and for files that state none
 
 
@@ -32,17 +34,20 @@ def open_file(config: CameraConfig, source: str) -> "FileSource":
     Raises InputNotFoundError for what is not there, BadDataError for what is no video.
     """
     if source == "builtin":
-        return FileSource(clip.frames, realtime=config.realtime is not False, loop=config.loop is not False)
+        return FileSource(source, clip.frames, realtime=config.realtime is not False, loop=config.loop is not False)
     realtime, loop = bool(config.realtime), bool(config.loop)
-    pictures = _find_pictures(source)
+    path = Path(source.removeprefix("file://"))
+    try:
+        pictures = _find_pictures(str(path))
+    except OSError as error:
+        raise InputNotFoundError(f"camera.source: {source}: {error.strerror}") from None
     if pictures is not None:
         fps = config.fps or FALLBACK_FPS
-        return FileSource(lambda: _read_pictures(pictures, fps), realtime, loop)
-    path = Path(source)
+        return FileSource(source, lambda: _read_pictures(pictures, fps), realtime, loop)
     if not path.is_file():
         raise InputNotFoundError(f"camera.source: {source}: no such file, folder or camera")
     _open_video(path).release()
-    return FileSource(lambda: _read_video(path), realtime, loop)
+    return FileSource(source, lambda: _read_video(path), realtime, loop)
 
 
 class FileSource:
@@ -50,8 +55,8 @@ class FileSource:
 
     online = True
 
-    def __init__(self, pictures: Callable[[], Pictures], realtime: bool, loop: bool) -> None:
-        self._open, self._realtime, self._loop = pictures, realtime, loop
+    def __init__(self, name: str, pictures: Callable[[], Pictures], realtime: bool, loop: bool) -> None:
+        self._name, self._open, self._realtime, self._loop = name, pictures, realtime, loop
         self._pictures = pictures()
         self._pending: tuple[float, Image] | None = None
         self._seq = 0
@@ -78,6 +83,9 @@ class FileSource:
         position_s, image = self._pending
         if self._realtime:
             wait_s = self._opened_at + position_s - time.monotonic()
+            if wait_s < -LATE_MAX_S:
+                self._opened_at -= wait_s  # after a pause: go on from here instead of racing through what was missed
+                self._opened_wall -= timedelta(seconds=wait_s)
             time.sleep(max(0.0, min(wait_s, timeout)))
             if wait_s > timeout:
                 return None
@@ -94,7 +102,11 @@ class FileSource:
                 if image is not None:
                     return self._position_s, image
                 self._undecodable += 1
+            if self._seq == 0:
+                raise BadDataError(f"camera.source: {self._name}: no picture in it can be decoded")
             if not self._loop or self._seq == self._pass_began_at_seq:
+                if self._undecodable:
+                    log.warning("%s: %d pictures could not be decoded", self._name, self._undecodable)
                 raise EndOfStream
             # How long the last picture lasts is not known; its follower must only come after it.
             self._pass_began_at_seq, self._pass_offset_s = self._seq, self._position_s + 1 / FALLBACK_FPS
@@ -104,14 +116,16 @@ class FileSource:
 def _find_pictures(source: str) -> list[Path] | None:
     """The pictures that a folder, a pattern or a single picture names, in order; None if it names none of these."""
     path = Path(source)
-    if path.is_dir():
-        found = [file for file in path.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES]
-    elif path.is_file():
+    if path.is_file():
         return [path] if path.suffix.lower() in PICTURE_SUFFIXES else None
-    elif pattern := re.sub(r"%0?\d*d", "*", path.name) if set("*?%") & set(path.name) else None:
-        found = list(path.parent.glob(pattern)) if path.parent.is_dir() else []
+    if path.is_dir():
+        folder, pattern = path, "*"
+    elif set("*?%") & set(path.name):
+        folder, pattern = path.parent, re.sub(r"%0?\d*d", "*", path.name)
     else:
         return None
+    names = fnmatch.filter((file.name for file in folder.iterdir()), pattern)
+    found = [folder / name for name in names if Path(name).suffix.lower() in PICTURE_SUFFIXES]
     if not found:
         raise InputNotFoundError(f"camera.source: {source}: no pictures there")
     return sorted(found, key=_natural_order)
@@ -125,7 +139,8 @@ def _natural_order(path: Path) -> list[tuple[int, str]]:
 def _read_pictures(paths: list[Path], fps: float) -> Pictures:
     for index, path in enumerate(paths):
         try:
-            yield index / fps, usable(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
+            # In 8 bits and upright: a camera's own EXIF rotation is applied.
+            yield index / fps, usable(cv2.imread(str(path), cv2.IMREAD_COLOR))
         except cv2.error:  # a header that promises more than OpenCV's limit on pixels
             yield index / fps, None
 

@@ -24,6 +24,7 @@ from edge.spool import MemorySpool
 log = logging.getLogger(__name__)
 
 FAREWELL_S = 1.0  # for the last messages of a clean exit
+STEADY_S = 10.0  # a connection that stood for less is no reason to try again at the shortest interval
 CHECK_S = 1.0  # between looks at a connection that gave no sign
 
 
@@ -52,6 +53,8 @@ class MqttLink:
         self._emotion_key: tuple[Any, ...] | None = None
         self._said_refused = False
         self._events_refused, self._live_dropped = 0, 0
+        self._failure: BaseException | None = None
+        self._standing = False
         self._thread = threading.Thread(target=self._run, name="mqtt-send", daemon=True)
 
     def __enter__(self) -> "MqttLink":
@@ -64,7 +67,13 @@ class MqttLink:
         self._set_state(self._topics.status, "stopped")
         self._closing = True
         self._work.set()
-        self._thread.join(FAREWELL_S + 0.2)
+        # Without a connection there is nobody to take leave of.
+        self._thread.join(FAREWELL_S + 0.2 if self._standing else 0.1)
+
+    def raise_failure(self) -> None:
+        """Raise what ended the sending thread, if anything did."""
+        if self._failure is not None:
+            raise self._failure
 
     @property
     def queued(self) -> int:
@@ -121,6 +130,12 @@ class MqttLink:
     # Everything below runs on the sending thread.
 
     def _run(self) -> None:
+        try:
+            self._connect_and_serve()
+        except BaseException as failure:  # noqa: BLE001 - not lost with this thread: `raise_failure` raises it
+            self._failure = failure
+
+    def _connect_and_serve(self) -> None:
         backoff = Backoff(self._config.retry_min_s, self._config.retry_max_s)
         while not self._closing:
             try:
@@ -131,10 +146,13 @@ class MqttLink:
                 self._wait(self._config.retry_max_s if hopeless else backoff.next())
                 continue
             self._say(None)
-            backoff.reset()
+            began_at, self._standing = time.monotonic(), True
             self._serve(connection)
+            self._standing = not connection.lost
             if connection.lost and not self._closing:
                 self._say(f"mqtt.broker: connection lost: {connection.end_reason}")
+                if time.monotonic() - began_at > STEADY_S:
+                    backoff.reset()
                 self._wait(backoff.next())
             connection.close()
 
@@ -209,8 +227,8 @@ class MqttLink:
             time.sleep(0.01)
 
     def _on_message(self, client: Any, userdata: Any, message: paho.MQTTMessage) -> None:
-        name = message.topic.rpartition("/")[2]
-        if name in ("pause", "resume") and not message.retain:
-            self._on_command(name)
-        else:
-            log.warning("%s: not a command; known are pause and resume, not retained", message.topic)
+        for command in ("pause", "resume"):
+            if message.topic == self._topics.command(command) and not message.retain:
+                self._on_command(command)
+                return
+        log.warning("%r: not a command; known are pause and resume, not retained", message.topic[-80:])

@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import Any
 
 import paho.mqtt.client as paho
 
@@ -20,13 +20,16 @@ UNCERTAIN = "uncertain"
 
 
 class Subscriber:
-    """Writes the messages of all devices below a base topic to `out` while it is entered; comes back by itself.
+    """Writes the messages of all devices below a base topic while it is entered; comes back by itself.
 
-    `everything` adds the live and stats messages; `raw` writes topic and payload as they came.
+    `write` takes a line and must not block. `everything` adds the live and stats messages; `raw` writes topic and
+    payload as they came.
     """
 
-    def __init__(self, config: MqttConfig, out: TextIO, *, everything: bool = False, raw: bool = False) -> None:
-        self._config, self._out, self._raw = config, out, raw
+    def __init__(
+        self, config: MqttConfig, write: Callable[[str], None], *, everything: bool = False, raw: bool = False
+    ) -> None:
+        self._config, self._write, self._raw = config, write, raw
         self._topics = ["#"] if everything else ["+/status", "+/+/status", "+/+/events", "+/+/emotion"]
         self._dialer = Dialer(config, passing_client_id("watch"))
         self._stop = threading.Event()
@@ -68,11 +71,14 @@ class Subscriber:
         client.on_message = self._on_message
 
     def _on_message(self, client: Any, userdata: Any, message: paho.MQTTMessage) -> None:
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:  # not allowed by MQTT, and yet some broker may send it
+            return
         text = message.payload.decode("utf-8", errors="replace")
-        line = f"{message.topic} {text}" if self._raw else describe(message.topic, text)
+        line = f"{topic} {text}" if self._raw else describe(topic, text)
         # What a network sent must not steer a terminal.
-        self._out.write("".join(c if c.isprintable() else "�" for c in line) + "\n")
-        self._out.flush()
+        self._write("".join(c if c.isprintable() else "�" for c in line))
 
 
 def describe(topic: str, text: str) -> str:
@@ -84,7 +90,7 @@ def describe(topic: str, text: str) -> str:
         return f"{name:<24} {text}"
     try:
         return f"{where:<20} {describer(json.loads(text))}"
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, ArithmeticError):
         return f"{name:<24} {text}"
 
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from edge.config import Config, MqttConfig
+from edge.config import Config, MqttConfig, without_secret
 from edge.configfile import load
 from edge.errors import ConfigError
 
@@ -42,9 +42,9 @@ def test_an_empty_file_and_empty_sections_mean_the_defaults(tmp_path: Path) -> N
         ("detector: {scale_facter: 1.2}", "FILE: detector.scale_facter: unknown key, did you mean scale_factor?"),
         ("detectr: {}", "FILE: detectr: unknown key, did you mean detector?"),
         ("mqtt: {xyz: 1}", "FILE: mqtt.xyz: unknown key, known keys: broker, port,"),
-        ("mqtt: {port: '1883'}", "FILE: mqtt.port: must be a valid integer, not '1883'"),
-        ("mqtt: {port: 65536}", "FILE: mqtt.port: must be less than or equal to 65535, not '65536'"),
-        ("mqtt: {protocol: 4}", "FILE: mqtt.protocol: must be '5' or '3.1.1', not '4'"),
+        ("mqtt: {port: '1883'}", 'FILE: mqtt.port: must be a valid integer, not "1883"'),
+        ("mqtt: {port: 65536}", "FILE: mqtt.port: must be less than or equal to 65535, not 65536"),
+        ("mqtt: {protocol: 4}", "FILE: mqtt.protocol: must be '5' or '3.1.1', not 4"),
         ("mqtt: {broker: 'mqtt://x'}", "FILE: mqtt.broker: must be 'embedded', or a host's name"),
         ("mqtt: {base_topic: 'a/+'}", "FILE: mqtt.base_topic: must be 1 to 64 printable characters without + # / $"),
         ("mqtt: {password_env: A}", "FILE: mqtt: a password needs a username"),
@@ -54,15 +54,21 @@ def test_an_empty_file_and_empty_sections_mean_the_defaults(tmp_path: Path) -> N
         ("mqtt: {retry_min_s: 99}", "FILE: mqtt: retry_min_s must not be larger than retry_max_s"),
         ("camera: {source: -1}", "FILE: camera.source: must be builtin, a webcam's number from 0, a file"),
         ("camera: {source: [1]}", "FILE: camera.source: must be builtin"),
-        ("camera: {loop: 1}", "FILE: camera.loop: must be a valid boolean, not '1'"),
-        ("camera: 3", "FILE: camera: must be an object, not '3'"),
-        ("emotion: {min_confidence: 1.1}", "FILE: emotion.min_confidence: must be less than or equal to 1, not '1.1'"),
+        ("camera: {loop: 1}", "FILE: camera.loop: must be a valid boolean, not 1"),
+        ("camera: 3", "FILE: camera: must be an object, not 3"),
+        ("emotion: {min_confidence: 1.1}", "FILE: emotion.min_confidence: must be less than or equal to 1, not 1.1"),
         ("emotion: {dwell_s: .nan}", "FILE: emotion.dwell_s: must be a finite number"),
         ("emotion: {dwell_s: -1}\nmodel: {threads: 0}", "(and 1 more)"),
         ("- a", "FILE: must be a mapping of keys to values"),
         ("a: b: c", "FILE: line 1, column 5: mapping values are not allowed here"),
         ("camera:\n\tname: x", "FILE: line 2, column 1: found character"),
-        ("x: &a [*a]", "FILE: holds values that no setting can have"),
+        ("x: &a 1\ny: *a", "FILE: line 2, column 4: aliases (*name) are not used here"),
+        ("mqtt: {port: 1}\nmqtt: {port: 2}", "FILE: line 2, column 1: mqtt stands here twice"),
+        ("2024-01-01: x", "FILE: holds values that no setting can have: keys must be"),
+        ('device: "\\ud800"', "FILE: holds text that is not Unicode"),
+        ('model: {path: "a\\0b"}', "FILE: model.path: must be a file's name, without NUL"),
+        ("device: 12", "FILE: device: must be a valid string, not 12"),
+        ("mqtt: {protocol: 5}", "FILE: mqtt.protocol: must be '5' or '3.1.1', not 5"),
         ("\x00", "FILE: not YAML: unacceptable character"),
     ],
 )
@@ -103,6 +109,12 @@ def test_overrides_win_over_the_file_and_the_source_over_all(tmp_path: Path) -> 
 )
 def test_a_wrong_override_is_named(tmp_path: Path, override: str, expected: str) -> None:
     assert expected in error_of(tmp_path, "", override)
+
+
+def test_a_source_is_shown_without_its_password() -> None:
+    assert without_secret("rtsp://user:pa/ss@w@host:554/cam") == "rtsp://host:554/cam"
+    assert without_secret(0) == "0"
+    assert without_secret("a@b.mkv") == "a@b.mkv"
 
 
 def test_tls_is_on_unless_the_broker_is_on_this_machine() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, Broker, Daemon, free_port, plain, wait_for
+from conftest import ROOT, Broker, Daemon, free_port, is_open, plain, wait_for
 from edge.classifier import TfliteClassifier
 
 STATUS, CAMERA_STATUS, EMOTION = "emotiond/pi/status", "emotiond/pi/camera/status", "emotiond/pi/camera/emotion"
@@ -218,3 +218,91 @@ def test_a_reader_who_has_seen_enough_does_not_end_in_a_traceback(video: Path) -
     assert json.loads(done.stdout)["type"] == "new"
     assert "Traceback" not in done.stderr
     assert "Error" not in done.stderr
+
+
+# Settings under which the clip makes an event with nearly every frame.
+MANY = ["camera.realtime=false", "mqtt.broker=null", "tracker.confirm_frames=1", "tracker.coast_s=0",
+        "detector.min_neighbors=0", "emotion.min_confidence=0", "emotion.dwell_s=0"]  # fmt: skip
+
+
+def many() -> list[str]:
+    return [part for setting in MANY for part in ("--set", setting)]
+
+
+def test_a_reader_who_reads_nothing_does_not_hold_it_up(start) -> None:
+    reading_end, writing_end = os.pipe()
+    daemon = subprocess.Popen(
+        [sys.executable, "-m", "edge", "run", *many(), "--events", "-"], stdout=writing_end, cwd=ROOT
+    )
+    os.close(writing_end)
+    time.sleep(4)
+    daemon.send_signal(signal.SIGTERM)
+    try:
+        assert daemon.wait(10) == 0
+    finally:
+        daemon.kill()
+        os.close(reading_end)
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code"), [(">&-", 0), (">/dev/full", 74)], ids=["closed output", "output on a full disk"]
+)
+@pytest.mark.parametrize("command", ["check --set mqtt.broker=null", "--help"])
+def test_output_that_cannot_be_written_is_no_traceback(command: str, redirection: str, code: int) -> None:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
+    shell = f"{sys.executable} -m edge {command} {redirection}"
+    done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, env=env)
+    assert done.returncode in (0, code)
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+def test_watch_ends_with_its_reader_and_on_sigterm_even_in_the_background(broker: Broker) -> None:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    watch = f"{sys.executable} -m edge watch --set mqtt.broker=127.0.0.1 --set mqtt.port={broker.port}"
+    publish = f"mosquitto_pub -p {broker.port} -t emotiond/pi/status -m online"
+    repeat = f"for i in 1 2 3 4 5 6 7 8 9; do sleep 0.3; {publish}; done"
+    shell = f"({repeat}) & {watch} | head -n 1; {watch} >/dev/null & sleep 2; kill -TERM $!; wait $!; echo ended"
+    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, env=env, timeout=60)
+    assert done.stdout.split() == ["pi/status", "online", "ended"]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "setting", ["password_file=/nowhere", "password_env=NOT_SET", "password_credential=x", "ca_file=/nowhere"]
+)
+def test_an_mqtt_setting_that_cannot_work_ends_the_start(setting: str, start) -> None:
+    arguments = [*plain(free_port()), "--set", "mqtt.username=edge", "--set", f"mqtt.{setting}"]
+    code, _, err = start("run", *arguments).finish()
+    assert (code, err.count("\n")) == (78, 1)
+    assert err.startswith(f"emotiond: mqtt.{setting.split('=')[0]}: ")
+
+
+def test_sigterm_is_obeyed_while_the_first_frame_is_waited_for(start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"rtsp://127.0.0.1:{silent.getsockname()[1]}/x"
+        daemon = start("run", "--source", url, "--set", "mqtt.broker=null", "--set", "camera.timeout_s=20")
+        peer, _ = silent.accept()
+        with peer:
+            assert daemon.stop()[0] == 0
+
+
+def test_kill_9_takes_the_embedded_broker_with_it(start) -> None:
+    port = free_port()
+    daemon = start("run", "--set", f"mqtt.port={port}")
+    wait_for(lambda: is_open(port), "the embedded broker listens")
+    daemon.stop(signal.SIGKILL)
+    wait_for(lambda: not is_open(port), "the embedded broker is gone")
+
+
+def test_a_file_waits_while_it_is_paused(video: Path, broker: Broker, subscribe, start) -> None:
+    subscriber = subscribe(broker.port)
+    arguments = ["--set", "camera.loop=true", "--set", "camera.realtime=true"]
+    daemon = start("run", "--source", str(video), *arguments, *plain(broker.port, **{"mqtt.commands": True}))
+    wait_for(lambda: subscriber.events(), "a face")
+    subscriber.publish("emotiond/pi/cmd/pause", "")
+    wait_for(lambda: subscriber.texts(CAMERA_STATUS)[-1] == "paused", "paused")
+    ticks = lambda: sum(map(int, Path(f"/proc/{daemon.process.pid}/stat").read_text().split()[13:15]))  # noqa: E731
+    before = ticks()
+    time.sleep(2)
+    assert ticks() - before < 40  # of the 200 that a loop without rest would take
