@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Parse the command line, do as it says, exit."""
     for stream in ("stdout", "stderr"):
         if getattr(sys, stream) is None:  # closed by who started us
-            setattr(sys, stream, Path(os.devnull).open("w"))
+            setattr(sys, stream, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     try:
         code = _run(_parser().parse_args(arguments))
