@@ -7,6 +7,7 @@ from keras import layers
 
 from edge.labels import EMOTIONS
 from edge.preprocess import FACE_SIZE
+from training.console import quiet
 
 INPUT_SHAPE = (FACE_SIZE, FACE_SIZE, 1)
 # Channels in units of the width, and residual blocks: 24, 12, 6 and 3 pixels wide.
@@ -24,7 +25,8 @@ def build_model(
     norm: a faster batch normalization with the same weights, for training only.
     seed: of the first weights and of dropout.
     """
-    keras.utils.set_random_seed(seed)
+    with quiet():  # Keras imports TensorFlow here, where it is installed, on any backend
+        keras.utils.set_random_seed(seed)
     make = _Layers(policy, norm or layers.BatchNormalization)
     pixels = keras.Input(INPUT_SHAPE, name="pixels")
     # FER2013's mean grey level is 129 and its deviation 65: about [-2, 2].

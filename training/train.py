@@ -1,5 +1,6 @@
 """Train the network: SGD with warm-up and cosine, averaged weights, and a run folder that survives a kill."""
 
+import math
 import time
 from importlib.util import find_spec
 from pathlib import Path
@@ -169,9 +170,10 @@ class Epochs(keras.callbacks.Callback):
 
     def _tell(self) -> None:
         entry, done = self._run.history[-1], len(self._run.history)
+        majority = "" if math.isnan(entry["val_majority"]) else f" majority {entry['val_majority']:.1%}"
         say(
             f"\repoch {done}/{self._run.config.epochs}  loss {entry['loss']:.3f}  validation: loss "
-            f"{entry['val_loss']:.3f} accuracy {entry['val_accuracy']:.1%} majority {entry['val_majority']:.1%}"
+            f"{entry['val_loss']:.3f} accuracy {entry['val_accuracy']:.1%}{majority}"
             f"{' *' if self._run.epochs_without_gain == 0 else ''}  {entry['seconds']:.0f} s "
             f"(augmentation {entry['augment_s']:.1f} s), {self._minutes_left(done):.0f} min left"
         )
