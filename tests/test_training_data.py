@@ -200,6 +200,13 @@ def test_votes_that_do_not_align_are_refused(tmp_path: Path, change: object, say
         data.load(write_csv(tmp_path / "f.csv", content), votes)
 
 
+def test_votes_are_found_beside_a_csv_only(tmp_path: Path) -> None:
+    content = rows(7, 7)
+    path, votes = write_csv(tmp_path / "fer2013.csv", content), write_votes(tmp_path / "fer2013new.csv", content)
+    assert data.find_votes(path) == data.find_votes(tmp_path) == votes
+    assert data.find_votes(_folders(tmp_path / "k")) is None
+
+
 def _with_votes(counts: list[list[int]], labels: list[int]) -> Dataset:
     number = len(labels)
     zeros = np.zeros(number, np.int64)

@@ -44,6 +44,9 @@ def test_the_network_has_its_exact_size() -> None:
     network = build_model()
     assert network.count_params() == 1_527_591
     assert multiply_adds(network) == 47_261_440
+    assert network.get_layer("rescale").scale * 255 + network.get_layer("rescale").offset == pytest.approx(
+        1.984, abs=1e-3
+    )
     assert network.input_shape == (None, 48, 48, 1)
     assert network.output_shape == (None, 7)
 
@@ -192,6 +195,18 @@ def test_balance_lifts_the_rare_emotion(tmp_path: Path, balance: str, dataset: D
         share += targets[targets.argmax(axis=1) == 1].sum() / targets.sum() / 20
     natural = (few.labels == 1).mean()
     assert share == pytest.approx(natural if balance == "none" else 1 / 7, abs=0.03)
+
+
+def test_a_picture_looks_different_in_every_epoch_and_the_same_when_seen_again(dataset: Dataset) -> None:
+    from training.batches import Batches
+
+    batches = Batches(dataset.take(np.array([0])), TINY)
+    seen = []
+    for epoch in (0, 1, 0):
+        batches.start(epoch)
+        seen.append(batches[0][0])
+    assert np.abs(seen[0] - seen[1]).max() > 1
+    np.testing.assert_array_equal(seen[0], seen[2])
 
 
 def test_parts_of_a_batch_make_the_whole(dataset: Dataset) -> None:

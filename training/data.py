@@ -58,9 +58,10 @@ def locate(source: Path | None) -> Path:
 
 
 def find_votes(source: Path | None) -> Path | None:
-    """The FER+ file that lies beside the CSV, if one does."""
-    beside = locate(source).parent / VOTES_NAME
-    return beside if beside.is_file() else None
+    """The FER+ file that lies beside the CSV, if one does. Its rows are the CSV's: it means nothing for folders."""
+    path = locate(source)
+    beside = path.parent / VOTES_NAME
+    return beside if path.is_file() and beside.is_file() else None
 
 
 def file_sha256(path: Path) -> str:
