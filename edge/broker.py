@@ -48,7 +48,9 @@ class EmbeddedBroker:
                 self._stop = _start_mosquitto(mosquitto, port) if mosquitto else _start_amqtt(port)
             except _PortTakenError:
                 continue
-            log.info("embedded broker: %s on %s:%d", self.kind, HOST, port)
+            log.info(
+                "embedded broker: %s on %s:%d; mosquitto_sub -p %d -v -t '#' shows all", self.kind, HOST, port, port
+            )
             return self
         raise ServiceUnavailableError(
             f"mqtt.port: {HOST}:{self.port} is taken; for a broker that runs there: mqtt.broker: localhost"

@@ -17,6 +17,7 @@ from edge.errors import ServiceUnavailableError
 log = logging.getLogger(__name__)
 
 UNCERTAIN = "uncertain"
+SUBSCRIBE_S = 1.0
 
 
 class Subscriber:
@@ -34,10 +35,13 @@ class Subscriber:
         self._dialer = Dialer(config, passing_client_id("watch"))
         self._stop = threading.Event()
         self._wake = threading.Event()
+        self._subscribed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def __enter__(self) -> "Subscriber":
         self._thread.start()
+        # What is published next should be seen; a broker that is not there is not waited for.
+        self._subscribed.wait(SUBSCRIBE_S)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -69,6 +73,7 @@ class Subscriber:
 
     def _prepare(self, client: paho.Client) -> None:
         client.on_message = self._on_message
+        client.on_subscribe = lambda *_: self._subscribed.set()
 
     def _on_message(self, client: Any, userdata: Any, message: paho.MQTTMessage) -> None:
         try:
