@@ -9,10 +9,10 @@ import numpy as np
 
 from edge.app import build_detector, build_source
 from edge.broker import EmbeddedBroker
-from edge.classifier import TfliteClassifier, installed_runtimes
+from edge.classifier import TfliteClassifier, installed_runtimes, shipped_model
 from edge.config import Config, without_secret
 from edge.connection import Dialer, passing_client_id
-from edge.errors import EmotiondError, EndOfStream, ServiceUnavailableError
+from edge.errors import ConfigError, EmotiondError, EndOfStream, ServiceUnavailableError
 from edge.preprocess import FACE_SIZE
 
 FRAME_TIMEOUT_S = 5.0
@@ -51,7 +51,23 @@ def _prove_model(config: Config) -> str:
     began_at = time.perf_counter()
     classifier.classify([face])
     took_ms = (time.perf_counter() - began_at) * 1000
-    return f"{classifier.path.name} {classifier.model_id} on {classifier.runtime}, {took_ms:.1f} ms a face"
+    proof = _compare_with_golden(classifier)
+    return f"{classifier.path.name} {classifier.model_id} on {classifier.runtime}, {took_ms:.1f} ms a face{proof}"
+
+
+def _compare_with_golden(classifier: TfliteClassifier) -> str:
+    """Made pictures lie beside the shipped network with the scores that it must give, on every machine."""
+    path = shipped_model().with_name("golden.npz")
+    with np.load(path) as golden:
+        if classifier.sha256 != str(golden["int8_sha256"]):
+            return ""
+        found = np.stack([scores.values for scores in classifier.classify(list(golden["inputs"]))])
+        off = float(np.abs(found - golden["int8_scores"]).max())
+        if off > float(golden["tolerance"]):
+            raise ConfigError(
+                f"model.path: {classifier.path}: a score is off by {off:.2f}; is {classifier.runtime} sound?"
+            )
+    return ", gives the scores that it must"
 
 
 def _prove_detector(config: Config) -> str:

@@ -1,8 +1,13 @@
 """`emotiond check` as a process: a table, and the exit code of the first thing that does not hold."""
 
+import sys
+
 import pytest
 
 from conftest import Broker, free_port, plain
+from edge.check import check
+from edge.classifier import TfliteClassifier
+from edge.config import Config, MqttConfig
 
 
 def rows(out: str) -> dict[str, tuple[str, str]]:
@@ -17,6 +22,7 @@ def test_everything_holds(broker: Broker, start) -> None:
     assert {mark for mark, _ in table.values()} == {"ok"}
     assert "litert" in table["runtime"][1]
     assert "on litert" in table["model"][1]
+    assert "gives the scores that it must" in table["model"][1]
     assert table["camera"][1] == "builtin, 640x480 px"
     assert table["broker"][1] == f"127.0.0.1:{broker.port}, MQTT 5, no TLS"
 
@@ -44,3 +50,10 @@ def test_what_does_not_hold_is_marked_and_the_rest_is_still_proved(
     returned, out, err = start("check", *arguments, *quiet).finish()
     assert (returned, err) == (code, "")
     assert [name for name, (mark, _) in rows(out).items() if mark == "FAIL"] == failing
+
+
+def test_a_runtime_that_computes_something_else_is_found_out(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    right = TfliteClassifier.classify
+    monkeypatch.setattr(TfliteClassifier, "classify", lambda self, crops: right(self, [crop.T for crop in crops]))
+    assert check(Config(mqtt=MqttConfig(broker=None)), sys.stdout) == 78
+    assert "model      FAIL  model.path: " in capsys.readouterr().out

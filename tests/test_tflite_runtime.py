@@ -44,6 +44,7 @@ def test_check_prints_which_runtime_is_taken() -> None:
     assert done.returncode == 0, done.stderr
     assert "installed: litert, tflite-runtime; config says tflite-runtime" in done.stdout
     assert " on tflite-runtime, " in done.stdout
+    assert "gives the scores that it must" in done.stdout
 
 
 def test_the_daemon_runs_on_it(video: Path) -> None:
