@@ -103,10 +103,10 @@ class TfliteClassifier:
         return interpreter
 
     def _try_in_a_child(self, module: str) -> None:
-        """tflite-runtime does not verify a file: a damaged one ends the process that loads it."""
+        """tflite-runtime does not verify a file: a damaged one may end the process that loads it, now or next time."""
         code = "import sys, importlib as i; i.import_module(sys.argv[1]).Interpreter(sys.argv[2]).allocate_tensors()"
         child = subprocess.run([sys.executable, "-c", code, module, str(self.path)], capture_output=True, check=False)
-        if child.returncode < 0:
+        if child.returncode:
             raise ConfigError(f"model.path: {self.path}: {self.runtime} cannot load it: cut off, damaged or not TFLite")
 
     def _checked(self, tensors: list[dict[str, Any]], what: str, shape: tuple[int, ...]) -> dict[str, Any]:

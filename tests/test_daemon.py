@@ -260,7 +260,7 @@ def test_output_that_cannot_be_written_is_no_traceback(command: str, redirection
 def test_watch_ends_with_its_reader_and_on_sigterm_even_in_the_background(broker: Broker) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     watch = f"{sys.executable} -m edge watch --set mqtt.broker=127.0.0.1 --set mqtt.port={broker.port}"
-    publish = f"mosquitto_pub -p {broker.port} -t emotiond/pi/status -m online"
+    publish = f"mosquitto_pub -h 127.0.0.1 -p {broker.port} -t emotiond/pi/status -m online"
     repeat = f"for i in 1 2 3 4 5 6 7 8 9; do sleep 0.3; {publish}; done"
     shell = f"({repeat}) & {watch} | head -n 1; {watch} >/dev/null & sleep 2; kill -TERM $!; wait $!; echo ended"
     done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, env=env, timeout=60)
