@@ -92,6 +92,7 @@ def _start_mosquitto(program: str, port: int) -> Callable[[], None]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        env={name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"},  # it would answer systemd
         start_new_session=True,  # Ctrl-C ends the daemon first, which then says `stopped` through this broker
     )
 
