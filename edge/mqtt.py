@@ -46,7 +46,7 @@ class MqttLink:
         self._lock = threading.Lock()  # guards the three above
         self._work = threading.Event()
         self._closing = False
-        self._problem: str | None = None
+        self._problem: str | None = None  # why there is no connection; None while there is one, or the first is tried
         self._in_flight: dict[int, int | None] = {}  # message id -> spool number; None for a retained state
         self._last_sent = 0
         self._live_due_at = 0.0
@@ -54,7 +54,6 @@ class MqttLink:
         self._said_refused = False
         self._events_refused, self._live_dropped = 0, 0
         self._failure: BaseException | None = None
-        self._standing = False
         self._thread = threading.Thread(target=self._run, name="mqtt-send", daemon=True)
 
     def __enter__(self) -> "MqttLink":
@@ -67,8 +66,8 @@ class MqttLink:
         self._set_state(self._topics.status, "stopped")
         self._closing = True
         self._work.set()
-        # Without a connection there is nobody to take leave of.
-        self._thread.join(FAREWELL_S + 0.2 if self._standing else 0.1)
+        # Where no broker answers there is nobody to take leave of; a first connection may be on its way.
+        self._thread.join(0.1 if self._problem is not None else FAREWELL_S + 0.2)
 
     def raise_failure(self) -> None:
         """Raise what ended the sending thread, if anything did."""
@@ -146,9 +145,8 @@ class MqttLink:
                 self._wait(self._config.retry_max_s if hopeless else backoff.next())
                 continue
             self._say(None)
-            began_at, self._standing = time.monotonic(), True
+            began_at = time.monotonic()
             self._serve(connection)
-            self._standing = not connection.lost
             if connection.lost and not self._closing:
                 self._say(f"mqtt.broker: connection lost: {connection.end_reason}")
                 if time.monotonic() - began_at > STEADY_S:

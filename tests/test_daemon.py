@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import pytest
 
 from conftest import ROOT, Broker, Daemon, free_port, is_open, plain, wait_for
@@ -306,3 +307,13 @@ def test_a_file_waits_while_it_is_paused(video: Path, broker: Broker, subscribe,
     before = ticks()
     time.sleep(2)
     assert ticks() - before < 40  # of the 200 that a loop without rest would take
+
+
+def test_a_single_picture_is_told_before_it_ends(tmp_path: Path, clip_frames, broker: Broker, subscribe, start) -> None:
+    cv2.imwrite(str(tmp_path / "face.jpg"), clip_frames[60])
+    subscriber = subscribe(broker.port)
+    settings = plain(broker.port, **{"tracker.confirm_frames": 1, "emotion.dwell_s": 0})
+    code, _, err = start("run", "--source", str(tmp_path / "face.jpg"), *settings).finish()
+    assert (code, "Traceback" in err) == (0, False)
+    wait_for(lambda: subscriber.texts(STATUS) == ["online", "stopped"], "both states of the device")
+    assert [event["type"] for event in subscriber.events()] == ["new", "end"]
