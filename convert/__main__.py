@@ -6,30 +6,16 @@ import os
 import sys
 from pathlib import Path
 
-from edge.errors import EmotiondError
-from training.console import quiet, say
+from edge.errors import BadDataError
+from training.console import quiet, run_command, say
 
 # TensorFlow is imported inside `convert`: --help and usage errors answer at once.
-
-
-EX_IOERR = 74  # of sysexits.h
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     options = build_parser().parse_args(arguments)
-    try:
-        return convert(options)
-    except EmotiondError as error:
-        if options.debug:
-            raise
-        say(f"convert: {error}")
-        return error.exit_code
-    except OSError as error:  # a full disk, a folder that may not be written to
-        if options.debug:
-            raise
-        say(f"convert: {error.filename or 'output'}: {error.strerror}")
-        return EX_IOERR
+    return run_command("convert", lambda: convert(options), options.debug)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -48,9 +34,12 @@ def build_parser() -> argparse.ArgumentParser:
 def convert(options: argparse.Namespace) -> int:
     """Convert, write the files, compare them, and fail if int8 costs too much."""
     from training import data
+    from training.dataset import USAGES
 
     dataset = data.load(options.data)
     usage = options.usage or dataset.default_test
+    if usage not in USAGES:
+        raise BadDataError(f"--usage {usage}: unknown; give one of {', '.join(USAGES)}")
     compared = dataset.split(usage)
 
     # model.export writes a SavedModel for TFLite on this backend only.

@@ -2,6 +2,8 @@
 
 import json
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -29,7 +31,7 @@ def load_float32(path: Path) -> keras.Model:
         raise InputNotFoundError(f"{path}: model not found")
     try:
         trained = keras.models.load_model(path, compile=False)
-    except (ValueError, TypeError, OSError, KeyError) as error:
+    except (ValueError, TypeError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise BadDataError(f"{path}: not a Keras model that can be loaded: {str(error).splitlines()[0]}") from error
     shapes = tuple(trained.input_shape[1:]), tuple(trained.output_shape[1:])
     if shapes != (INPUT_SHAPE[1:], (len(EMOTIONS),)):

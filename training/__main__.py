@@ -11,12 +11,9 @@ from pathlib import Path
 from edge.errors import EmotiondError
 from edge.labels import EMOTIONS
 from training.config import TrainConfig
-from training.console import quiet, say
+from training.console import quiet, run_command, say, writing
 
 # Keras and TensorFlow are imported inside the commands: --help and usage errors answer at once.
-
-
-EX_IOERR = 74  # of sysexits.h, as training.run.DiskFullError
 
 
 class UsageError(EmotiondError):
@@ -28,21 +25,7 @@ class UsageError(EmotiondError):
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = build_parser().parse_args(arguments)
-    try:
-        return int(options.run(options))
-    except EmotiondError as error:
-        if options.debug:
-            raise
-        say(f"training: {error}")
-        return error.exit_code
-    except OSError as error:  # a full disk, a folder that may not be written to
-        if options.debug:
-            raise
-        say(f"training: {error.filename or 'output'}: {error.strerror}")
-        return EX_IOERR
-    except KeyboardInterrupt:
-        say("\nstopped; a training run goes on with --resume")
-        return 130
+    return run_command("training", lambda: int(options.run(options)), options.debug)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -71,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--model", type=Path, required=True, metavar="M")
     _add_data(evaluate)
     evaluate.add_argument(
-        "--usage", default="PublicTest", help="Training, PublicTest, PrivateTest or test (default: %(default)s)"
+        "--usage", help="Training, PublicTest, PrivateTest or test; default: PublicTest, or a folder's test"
     )
     evaluate.add_argument("--votes", type=Path, metavar="CSV", help="FER+ votes, for the accuracy on clear majorities")
     evaluate.add_argument(
@@ -179,7 +162,11 @@ def _explain(options: argparse.Namespace) -> int:
     faces = np.stack([explain.read_face(path) for path in options.images])
     maps, scores = explain.activation_maps(evaluate.load_keras(options.model), faces)
     figure = explain.grid(faces, maps, scores, [path.name for path in options.images], options.emotion or EMOTIONS)
-    figure.savefig(options.out, dpi=150)
+    try:
+        with writing(options.out) as path:
+            figure.savefig(path, dpi=150)
+    except ValueError as error:  # matplotlib's word on an ending that it does not know
+        raise UsageError(f"--out {options.out}: {error}") from error
     sys.stdout.write(f"{options.out}\n")
     return 0
 
@@ -201,20 +188,22 @@ def _evaluate(options: argparse.Namespace) -> int:
     from training import data
     from training.dataset import USAGES
 
-    if options.usage not in USAGES:
+    if options.usage not in (None, *USAGES):
         mixed = "Training" in options.usage and options.usage != "Training"
         why = "an evaluation must not mix in Training rows" if mixed else "unknown"
         raise UsageError(f"--usage {options.usage}: {why}; give one of {', '.join(USAGES)}")
     from training import evaluate
 
-    result = evaluate.evaluate(options.model, data.load(options.data, options.votes), options.usage)
+    dataset = data.load(options.data, options.votes)
+    result = evaluate.evaluate(options.model, dataset, options.usage or dataset.default_test)
     text = json.dumps(result, indent=2) + "\n"
     if options.json == Path("-"):
         sys.stdout.write(text)
     else:
         sys.stdout.write(evaluate.table(result) + "\n")
         if options.json:
-            options.json.write_text(text)
+            with writing(options.json) as path:
+                path.write_text(text)
     return 0
 
 

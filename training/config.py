@@ -36,7 +36,7 @@ class TrainConfig:
     ema_momentum: float = 0.999
     """Per step, of the averaged weights that are saved. 0 saves the last weights as they are."""
     patience: int = 0
-    """Epochs without a better validation accuracy before the run stops; 0 never stops early."""
+    """Epochs without a lower validation loss before the run stops; 0 never stops early."""
     precision: Precision = "auto"
     """auto: mixed_bfloat16 on torch (1.4x there on a CPU with AMX), float32 elsewhere."""
 
@@ -80,6 +80,16 @@ class TrainConfig:
         for name in _SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}: must lie between 0 and 1, not {getattr(self, name)}")
+        for name in _BELOW_ONE:
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name}: must be at least 0 and below 1, not {getattr(self, name)}")
+        for name in _NOT_NEGATIVE:
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name}: must not be negative, as {getattr(self, name)} is")
+        if self.learning_rate <= 0:
+            raise ConfigError(f"learning_rate: must be above 0, not {self.learning_rate}")
+        if self.width > WIDTH_MAX:
+            raise ConfigError(f"width: must be at most {WIDTH_MAX}, not {self.width}")
         if not 0 < self.validation_share < 1:
             raise ConfigError(f"validation_share: must lie between 0 and 1, both excluded, not {self.validation_share}")
 
@@ -88,8 +98,11 @@ class TrainConfig:
         path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
 
 
-_SHARES = ("label_share", "label_smoothing", "balance_strength", "dropout", "flip", "erasing", "mixup_share")
-_SHARES += ("ema_momentum", "momentum")
+WIDTH_MAX = 512  # 280 M parameters
+_SHARES = ("label_share", "label_smoothing", "balance_strength", "flip", "erasing", "mixup_share", "contrast")
+_BELOW_ONE = ("dropout", "ema_momentum", "momentum", "shift", "zoom")
+_NOT_NEGATIVE = ("seed", "patience", "warmup_epochs", "weight_decay", "rotation", "shear", "jitter", "brightness")
+_NOT_NEGATIVE += ("mixup_alpha",)
 
 
 def load(path: Path) -> TrainConfig:
@@ -98,7 +111,7 @@ def load(path: Path) -> TrainConfig:
         values = yaml.safe_load(path.read_text())
     except OSError as error:
         raise InputNotFoundError(f"{path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping of settings to values")
@@ -115,7 +128,11 @@ def override(config: TrainConfig, values: dict[str, Any]) -> TrainConfig:
     for name, value in values.items():
         if name not in hints:
             raise ConfigError(f"{name}: unknown setting; there are {', '.join(hints)}")
-        changes[name] = _typed(name, hints[name], yaml.safe_load(value) if isinstance(value, str) else value)
+        try:
+            value = yaml.safe_load(value) if isinstance(value, str) else value
+        except yaml.YAMLError:
+            raise ConfigError(f"{name}: cannot be read as a value: {value}") from None
+        changes[name] = _typed(name, hints[name], value)
     return dataclasses.replace(config, **changes)
 
 
@@ -131,7 +148,7 @@ def _typed(name: str, hint: Any, value: Any) -> Any:
     # YAML 1.1 reads 5e-4 as a string, because it has no dot.
     try:
         number = hint(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = None
     if number is None or isinstance(value, bool) or (hint is int and number != float(value)):
         raise ConfigError(f"{name}: must be {'a whole number' if hint is int else 'a number'}, not {value!r}")

@@ -4,7 +4,8 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from edge.errors import EmotiondError
 
@@ -15,6 +16,40 @@ def say(text: str, end: str = "\n", only_terminal: bool = False) -> None:
         return
     sys.stderr.write((text if sys.stderr.isatty() else text.lstrip("\r")) + end)
     sys.stderr.flush()
+
+
+class OutputError(EmotiondError):
+    """A file that was asked for cannot be written."""
+
+    exit_code = 74  # sysexits.h: EX_IOERR
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Raise OutputError, naming the file, for what goes wrong while it is written: a full disk's error does not."""
+    try:
+        yield path
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def run_command(name: str, act: Callable[[], int], debug: bool) -> int:
+    """The command's exit code; an error is one line on standard error, unless `debug` wants the traceback."""
+    try:
+        return act()
+    except EmotiondError as error:
+        if debug:
+            raise
+        say(f"{name}: {error}")
+        return error.exit_code
+    except OSError as error:  # a full disk, a folder that may not be written to
+        if debug:
+            raise
+        say(f"{name}: {error.filename or 'output'}: {error.strerror}")
+        return OutputError.exit_code
+    except KeyboardInterrupt:
+        say(f"\n{name}: stopped")
+        return 130
 
 
 @contextlib.contextmanager

@@ -1,5 +1,7 @@
 """Judge a network of any format on one split, with one code path for all."""
 
+import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,7 +49,7 @@ def load_keras(path: Path) -> Any:
         import keras
     try:
         model = keras.models.load_model(path, compile=False)
-    except (ValueError, TypeError, OSError, KeyError) as error:
+    except (ValueError, TypeError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise BadDataError(f"{path}: not a Keras model that can be loaded: {str(error).splitlines()[0]}") from error
     if model.input_shape != (None, FACE_SIZE, FACE_SIZE, 1) or model.output_shape != (None, len(EMOTIONS)):
         raise BadDataError(

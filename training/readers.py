@@ -4,6 +4,7 @@ import csv
 import gzip
 import lzma
 import warnings
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, TextIO
@@ -34,10 +35,10 @@ _PICTURES: Final = {".png", ".jpg", ".jpeg", ".bmp"}
 
 def _open_text(path: Path) -> TextIO:
     if path.suffix == ".xz":
-        return lzma.open(path, "rt", encoding="ascii", newline="")
+        return lzma.open(path, "rt", encoding="utf-8-sig", newline="")
     if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="ascii", newline="")
-    return path.open(encoding="ascii", newline="")
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
 
 
 def csv_rows(path: Path, columns: tuple[str, ...]) -> Iterator[list[str]]:
@@ -50,11 +51,11 @@ def csv_rows(path: Path, columns: tuple[str, ...]) -> Iterator[list[str]]:
             if missing:
                 raise BadDataError(f"{path}: no column {', '.join(missing)}; the header must hold {','.join(columns)}")
             places = [header.index(name) for name in columns]
-            for row, fields in enumerate(reader):
+            for row, fields in enumerate(line for line in reader if line):
                 if len(fields) <= max(places):
                     raise BadDataError(f"{path}: row {row}: {len(fields)} fields, expected {len(header)}")
                 yield [fields[place] for place in places]
-    except (csv.Error, UnicodeDecodeError, EOFError, lzma.LZMAError, gzip.BadGzipFile) as error:
+    except (csv.Error, UnicodeDecodeError, EOFError, lzma.LZMAError, gzip.BadGzipFile, zlib.error) as error:
         raise BadDataError(f"{path}: cannot be read as CSV: {error}") from error
     except OSError as error:
         raise BadDataError(f"{path}: {error.strerror or error}") from error
@@ -80,8 +81,8 @@ def read_csv(path: Path) -> Dataset:
 
 
 def _parse_label(text: str, where: str) -> int:
-    if not text.strip().isdecimal() or int(text) >= len(EMOTIONS):
-        raise BadDataError(f"{where}: emotion is {text!r}, expected 0 to {len(EMOTIONS) - 1}")
+    if not text.strip().isdecimal() or len(text) > 3 or int(text) >= len(EMOTIONS):
+        raise BadDataError(f"{where}: emotion is {text[:20]!r}, expected 0 to {len(EMOTIONS) - 1}")
     return int(text)
 
 
@@ -93,7 +94,7 @@ def _parse_pixels(text: str, where: str) -> npt.NDArray[np.uint8] | None:
         # numpy announces trailing text that is no number by a DeprecationWarning, and newer ones by a ValueError.
         warnings.simplefilter("error", DeprecationWarning)
         try:
-            values = np.fromstring(text, np.int32, sep=" ")
+            values = np.fromstring(text, np.int64, sep=" ")
         except (ValueError, DeprecationWarning):
             raise BadDataError(f"{where}: pixels hold something that is not a whole number") from None
     if len(values) != FACE_SIZE**2:

@@ -5,6 +5,7 @@ that `--resume` needs, after the last whole epoch) and `model.keras` (the averag
 """
 
 import csv
+import hashlib
 import json
 import zipfile
 from collections.abc import Callable
@@ -97,18 +98,35 @@ class Run:
         try:
             arrays = {f"variable_{index}": as_numpy(variable) for index, variable in enumerate(_state(model))}
             arrays |= {f"average_{index}": weight for index, weight in enumerate(average.weights)}
-            history = json.dumps(self.history)
-            _replace(
-                self.folder / "state.npz",
-                lambda path: np.savez(path, history=history, updates=average.updates, **arrays),
-            )
+            arrays |= {"history": json.dumps(self.history), "updates": average.updates, "votes": self._votes}
             if self.epochs_without_gain == 0:
                 _replace(self.folder / "model.keras", self.deployed.save)
             _replace(self.folder / "history.csv", self._write_history)
+            # Last: should this not be reached, a resumed run repeats the epoch, and writes the others again.
+            _replace(self.folder / "state.npz", lambda path: np.savez(path, **arrays))
         except OSError as error:
-            raise DiskFullError(
-                f"{self.folder}: {error.strerror or error}; the last good checkpoint is kept"
-            ) from error
+            kept = "the last good checkpoint is kept" if (self.folder / "state.npz").exists() else "nothing is kept yet"
+            raise DiskFullError(f"{self.folder}: {error.strerror or error}; {kept}") from error
+
+    def begin(self) -> None:
+        """Write what stays the same to the end. Raises DiskFullError."""
+        try:
+            _replace(self.folder / "config.json", self.config.save)
+            _replace(self.folder / "validation_rows.npy", lambda path: np.save(path, self.validation.rows))
+        except OSError as error:
+            raise DiskFullError(f"{self.folder}: {error.strerror or error}") from error
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or early stopping has ended them."""
+        patience = self.config.patience
+        return len(self.history) >= self.config.epochs or bool(patience and self.epochs_without_gain >= patience)
+
+    @property
+    def _votes(self) -> str:
+        """A digest of the FER+ votes in the targets: with others, losses could not be compared."""
+        votes = self.validation.votes
+        return "none" if votes is None else hashlib.sha256(votes.tobytes()).hexdigest()
 
     def _write_history(self, path: Path) -> None:
         with path.open("w", newline="") as file:
@@ -117,10 +135,19 @@ class Run:
             writer.writerows({key: f"{entry[key]:.6g}" for key in HISTORY} for entry in self.history)
 
     def restore(self, model: keras.Model) -> Average:
-        """Load the checkpoint into a compiled model. Raises BadDataError for one of another architecture."""
+        """Load the checkpoint into a compiled model.
+
+        Raises BadDataError for one of another architecture, of other validation rows (the run may have learned from
+        these) or of other votes.
+        """
         path = self.folder / "state.npz"
         if not path.is_file():
             raise InputNotFoundError(f"{path}: no checkpoint to resume; leave out --resume to start")
+        withheld = self.folder / "validation_rows.npy"
+        if not np.array_equal(_load_rows(withheld), self.validation.rows):
+            raise BadDataError(
+                f"{withheld}: the run withheld other rows; resume it with the data and seed it began with"
+            )
         model.optimizer.build(model.trainable_variables)
         variables = _state(model)
         try:
@@ -128,9 +155,11 @@ class Run:
                 saved = [arrays[f"variable_{index}"] for index in range(len(variables))]
                 weights = [arrays[f"average_{index}"].copy() for index in range(len(model.weights))]
                 self.history[:] = json.loads(str(arrays["history"]))
-                updates = int(arrays["updates"])
-        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+                updates, votes = int(arrays["updates"]), str(arrays["votes"])
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise BadDataError(f"{path}: not a checkpoint of this architecture: {error}") from error
+        if votes != self._votes:
+            raise BadDataError(f"{path}: the run was begun with other FER+ votes, or none; give the same --votes")
         for variable, value in zip(variables, saved, strict=True):
             if tuple(variable.shape) != value.shape:
                 raise BadDataError(
@@ -139,6 +168,13 @@ class Run:
                 )
             variable.assign(value)
         return Average(self.config.ema_momentum, weights, updates)
+
+
+def _load_rows(path: Path) -> npt.NDArray[np.int64]:
+    try:
+        return np.load(path)
+    except (ValueError, OSError, EOFError) as error:
+        raise BadDataError(f"{path}: not the withheld rows of a run: {error}") from error
 
 
 def _state(model: keras.Model) -> list[keras.Variable]:

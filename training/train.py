@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
-from edge.errors import BadDataError, ConfigError
+from edge.errors import BadDataError, ConfigError, EmotiondError
 from edge.labels import EMOTIONS
 from training import data, hosts
 from training.batches import Batches
@@ -71,12 +70,15 @@ def train(
     average = Average(config.ema_momentum, [as_numpy(weight).copy() for weight in model.weights])
     folder.mkdir(parents=True, exist_ok=True)
     if resume:
-        _require_same_split(folder, validation)
         average = run.restore(model)
+        if run.finished:
+            say(f"{folder}: this run has ended after {len(run.history)} epochs; there is nothing to resume")
+            return run
+    elif (folder / "state.npz").exists():
+        raise BadDataError(f"{folder}: holds a run already: give --resume to go on with it, or another --out")
     batches.start(len(run.history))
     if part == 0:
-        config.save(folder / "config.json")
-        np.save(folder / "validation_rows.npy", validation.rows)
+        run.begin()
         say(
             f"{len(learned):,} rows to learn from, {len(validation):,} to validate on, {len(EMOTIONS)} emotions; "
             f"{model.count_params():,} parameters on {keras.backend.backend()}, "
@@ -93,13 +95,6 @@ def train(
     return run
 
 
-def _require_same_split(folder: Path, validation: Dataset) -> None:
-    """Raise BadDataError if a run was begun with other validation rows: it may have learned from these."""
-    path = folder / "validation_rows.npy"
-    if path.is_file() and not np.array_equal(np.load(path), validation.rows):
-        raise BadDataError(f"{path}: the run withheld other rows; resume it with the data and seed that it began with")
-
-
 def _tensorboard(run: Run, part: int) -> list[keras.callbacks.Callback]:
     if not run.config.tensorboard or part:
         return []
@@ -114,13 +109,20 @@ def _synchronize(model: keras.Model) -> None:
         model.jax_state_sync()
 
 
+class DivergedError(EmotiondError):
+    """Training has run away; the checkpoint of the epoch before is kept."""
+
+    exit_code = 65
+
+
 class Epochs(keras.callbacks.Callback):
     """What happens around an epoch: averaging, validation, checkpoint, progress, early stopping."""
 
     def __init__(self, run: Run, average: Average, writes: bool) -> None:
         super().__init__()
         self._run, self._average, self._writes = run, average, writes
-        self._steps = 0
+        # Counted on after a resume: the average takes every AVERAGE_EVERY-th step of the whole run.
+        self._steps = len(run.history) * len(run.batches)
         self._epoch_started = self._run_started = time.monotonic()
         self._done_before = len(run.history)
 
@@ -148,6 +150,11 @@ class Epochs(keras.callbacks.Callback):
         rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         seconds = time.monotonic() - self._epoch_started
         logs |= {"learning_rate": rate, "augment_s": run.batches.seconds, "seconds": seconds}
+        if not (math.isfinite(logs["loss"]) and math.isfinite(logs["val_loss"])):
+            raise DivergedError(
+                f"epoch {epoch + 1}: the loss is no longer finite; train with a smaller learning_rate than "
+                f"{run.config.learning_rate:g}"
+            )
         run.history.append({"epoch": epoch + 1, **logs})
         if self._writes:
             run.save(self.model, self._average)
