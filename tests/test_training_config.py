@@ -29,6 +29,13 @@ def test_a_runs_settings_read_back(tmp_path: Path) -> None:
         ({"tensorboard": 1}, "tensorboard: must be true or false"),
         ({"rotation": True}, "rotation: must be a number"),
         ({"rotation": "nan"}, "rotation: must be a finite number"),
+        ({"epochs": ".inf"}, "epochs: must be a whole number"),
+        ({"seed": "["}, "seed: cannot be read as a value"),
+        ({"seed": -1}, "seed: must not be negative"),
+        ({"jitter": -1}, "jitter: must not be negative"),
+        ({"momentum": 1}, "momentum: must be at least 0 and below 1"),
+        ({"learning_rate": -1}, "learning_rate: must be above 0"),
+        ({"width": 10**9}, "width: must be at most 512"),
     ],
 )
 def test_a_wrong_setting_is_named(values: dict[str, object], says: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from training_made import FER2013, pattern, rows, write_csv, write_votes
 
+from conftest import ROOT
 from edge.errors import BadDataError, InputNotFoundError
 from edge.labels import EMOTIONS
 from training import checks, data
@@ -198,6 +199,45 @@ def test_votes_that_do_not_align_are_refused(tmp_path: Path, change: object, say
     votes.write_text("\n".join(change(votes.read_text().splitlines())) + "\n")
     with pytest.raises(BadDataError, match=says):
         data.load(write_csv(tmp_path / "f.csv", content), votes)
+
+
+def test_votes_of_shifted_rows_are_refused(tmp_path: Path) -> None:
+    content = rows(300, 14)
+    csv = write_csv(tmp_path / "f.csv", content)
+    whole = write_votes(tmp_path / "v.csv", content).read_text().splitlines(keepends=True)
+    shifted = tmp_path / "shifted.csv"
+    shifted.write_text("".join([whole[0], whole[300], *whole[1:300], *whole[301:]]))
+    with pytest.raises(BadDataError, match="majorities agree with only .% of the labels"):
+        data.load(csv, shifted)
+    assert data.load(csv, tmp_path / "v.csv").votes is not None
+
+
+def test_a_damaged_archive_is_bad_data(tmp_path: Path) -> None:
+    whole = bytearray(gzip.compress(write_csv(tmp_path / "f.csv", rows(7, 7)).read_bytes()))
+    whole[len(whole) // 2 : len(whole) // 2 + 40] = bytes(40)
+    (tmp_path / "f.csv.gz").write_bytes(whole)
+    with pytest.raises(BadDataError, match="f.csv.gz: "):
+        data.load(tmp_path / "f.csv.gz")
+
+
+def test_a_csv_as_spreadsheets_save_it_is_read(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "f.csv", rows(7, 7))
+    path.write_text("\ufeff" + path.read_text() + "\n\n", encoding="utf-8")
+    assert len(data.load(path)) == 14
+
+
+def test_an_export_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    csv = write_csv(tmp_path / "f.csv", rows(7, 7))
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "from training.__main__ import main\n"
+        f"sys.exit(main(['data', '--data', {str(csv)!r}, '--export-folders', {str(tmp_path / 'out')!r}]))"
+    )
+    env = {**os.environ, "EMOTIOND_CACHE": str(tmp_path / "cache")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=ROOT)
+    assert done.returncode == 74
+    assert "training: " in done.stderr
+    assert "00000.png: cannot be written: File too large" in done.stderr
 
 
 def test_votes_are_found_beside_a_csv_only(tmp_path: Path) -> None:
