@@ -55,8 +55,9 @@ def _face(mouth: int, brow: int) -> npt.NDArray[np.uint8]:
 def write(folder: Path) -> None:
     """Make `golden.npz` for the `int8.tflite` and `float32.tflite` in `folder`.
 
-    Its arrays: `inputs` (n, 48, 48) uint8, and for each file `<name>_scores` (n, 7) float32 and `<name>_sha256`;
-    `tolerance`, the largest difference of a score that is still sound; `labels`.
+    `edge.golden` compares a device's copy with it. Its arrays: `inputs` (n, 48, 48) uint8, and for each file
+    `<name>_scores` (n, 7) float32 and `<name>_sha256`; `tolerance`, the largest difference of a score that is still
+    sound; `labels`.
     """
     inputs = pictures()
     arrays: dict[str, npt.ArrayLike] = {"inputs": inputs, "tolerance": TOLERANCE, "labels": np.array(EMOTIONS)}
@@ -65,12 +66,3 @@ def write(folder: Path) -> None:
         arrays[f"{name}_scores"] = np.stack([scores.values for scores in classifier.classify(list(inputs))])
         arrays[f"{name}_sha256"] = np.array(classifier.sha256)
     np.savez_compressed(folder / "golden.npz", **arrays)
-
-
-def deviation(model: Path, golden: Path) -> float:
-    """The largest difference between a network's scores and the golden ones, for the file's name (int8 or float32)."""
-    classifier = TfliteClassifier(model)
-    with np.load(golden) as arrays:
-        expected = arrays[f"{model.stem}_scores"]
-        found = np.stack([scores.values for scores in classifier.classify(list(arrays["inputs"]))])
-    return float(np.abs(found - expected).max())

@@ -1,7 +1,7 @@
 """The topics and the JSON that is published to them. Pure; docs/topics.md describes the same for readers."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -95,18 +95,22 @@ def faces_message(sight: Sight, origin: Origin) -> dict[str, Any]:
     }
 
 
-def emotion_message(readings: Iterable[Reading], at: datetime, origin: Origin) -> dict[str, Any]:
-    """The dominant emotion: the stable one of the largest face that has one; null when there is none."""
-    faces = list(readings)
-    certain = [face for face in faces if face.emotion is not None]
-    dominant = max(certain, key=lambda face: face.track.box.w * face.track.box.h, default=None)
+def dominant(readings: Sequence[Reading]) -> Reading | None:
+    """The largest face that has a stable emotion."""
+    certain = [reading for reading in readings if reading.emotion is not None]
+    return max(certain, key=lambda reading: reading.track.box.w * reading.track.box.h, default=None)
+
+
+def emotion_message(readings: Sequence[Reading], at: datetime, origin: Origin) -> dict[str, Any]:
+    """The dominant emotion now; null when there is none."""
+    face = dominant(readings)
     return {
         "v": SCHEMA_VERSION,
         "device": origin.device,
         "camera": origin.camera,
-        "emotion": dominant.emotion if dominant else None,
-        "confidence": round(dominant.confidence, 3) if dominant else None,
-        "faces": len(faces),
+        "emotion": face.emotion if face else None,
+        "confidence": round(face.confidence, 3) if face else None,
+        "faces": len(readings),
         "at": timestamp(at),
     }
 

@@ -16,7 +16,7 @@ from edge.backoff import Backoff
 from edge.config import MqttConfig
 from edge.connection import IN_FLIGHT_MAX, BrokerRefusesError, Connection, Dialer
 from edge.errors import ServiceUnavailableError
-from edge.messages import Origin, Topics, emotion_message, encode, event_message, faces_message
+from edge.messages import Origin, Topics, dominant, emotion_message, encode, event_message, faces_message
 from edge.pipeline import Sight
 from edge.records import Event
 from edge.spool import MemorySpool
@@ -50,7 +50,7 @@ class MqttLink:
         self._in_flight: dict[int, int | None] = {}  # message id -> spool number; None for a retained state
         self._last_sent = 0
         self._live_due_at = 0.0
-        self._emotion_key: tuple[Any, ...] | None = None
+        self._shown: tuple[str | None, int] | None = None  # dominant emotion and number of faces last told
         self._said_refused = False
         self._events_refused, self._live_dropped = 0, 0
         self._failure: BaseException | None = None
@@ -95,11 +95,12 @@ class MqttLink:
 
     def show(self, sight: Sight) -> None:
         """Send the faces of a frame, at most `live_rate_hz`; and the dominant emotion when it changes."""
-        dominant = emotion_message(sight.readings, sight.frame.wall_time, self._origin)
-        key = (dominant["emotion"], dominant["faces"])
-        if key != self._emotion_key:
-            self._emotion_key = key
-            self._set_state(self._topics.of_camera("emotion"), encode(dominant))
+        face = dominant(sight.readings)
+        shown = (face.emotion if face else None, len(sight.readings))
+        if shown != self._shown:
+            self._shown = shown
+            message = emotion_message(sight.readings, sight.frame.wall_time, self._origin)
+            self._set_state(self._topics.of_camera("emotion"), encode(message))
         now = time.monotonic()
         if self._config.live_rate_hz > 0 and now >= self._live_due_at:
             self._live_due_at = now + 1 / self._config.live_rate_hz

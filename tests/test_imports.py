@@ -17,7 +17,7 @@ LAYERS = [
     {"preprocess", "config", "configfile", "clip", "spool"},
     {"pipeline", "policy", "tracker", "messages", "connection"},
     {"camera", "files", "haar", "classifier", "sinks", "mqtt", "broker", "health", "watch", "draw"},
-    {"app"},
+    {"app", "golden"},
     {"check"},
     {"cli"},
     {"__main__"},
