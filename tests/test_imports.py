@@ -14,8 +14,8 @@ WORKSTATION = {"tensorflow", "keras", "torch", "jax", "matplotlib", "training", 
 # From DESIGN: the contract, then what adapts the world to it, then what composes.
 LAYERS = [
     {"labels", "errors", "backoff", "quantization", "records"},
-    {"preprocess", "config", "configfile", "clip", "spool"},
-    {"pipeline", "policy", "tracker", "messages", "connection"},
+    {"preprocess", "config", "configfile", "clip", "spool", "motion"},
+    {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace"},
     {"camera", "files", "haar", "classifier", "sinks", "mqtt", "broker", "health", "watch", "draw"},
     {"app", "golden"},
     {"check"},
