@@ -24,6 +24,7 @@ from edge.pipeline import FaceDetector, FrameSource, Pipeline, Sight, Sink
 from edge.policy import EmotionPolicy
 from edge.records import Frame
 from edge.sinks import JsonLines, LineWriter
+from edge.spool import Spool
 from edge.tracker import Tracker
 from edge.watch import Subscriber
 
@@ -123,7 +124,8 @@ def _build_link(
 
     client_id = settings.client_id or f"emotiond-{config.device}"
     topics = Topics(settings.base_topic, config.device, config.camera.name)
-    return MqttLink(settings, Dialer(settings, client_id), topics, origin, obey)
+    spool = stack.enter_context(Spool(config.spool))
+    return MqttLink(settings, Dialer(settings, client_id), topics, origin, spool, obey)
 
 
 @dataclass(slots=True)

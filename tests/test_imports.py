@@ -14,7 +14,7 @@ WORKSTATION = {"tensorflow", "keras", "torch", "jax", "matplotlib", "training", 
 # From DESIGN: the contract, then what adapts the world to it, then what composes.
 LAYERS = [
     {"labels", "errors", "backoff", "quantization", "records"},
-    {"preprocess", "config", "configfile", "clip", "spool"},
+    {"preprocess", "config", "configfile", "clip", "eventfile", "spool"},
     {"pipeline", "policy", "tracker", "messages", "connection"},
     {"camera", "files", "haar", "classifier", "sinks", "mqtt", "broker", "health", "watch", "draw"},
     {"app", "golden"},
