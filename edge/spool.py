@@ -57,8 +57,7 @@ class Spool:
         self._problem: str | None = None  # why the disk takes nothing now
         self._dirty = True  # the limits may have changed since the last run
         self._sync_due_at = 0.0
-        self.overflowed, self.expired, self.damaged, self.write_failures = 0, 0, 0, 0
-        self._syncs = 0
+        self.overflowed, self.expired, self.damaged, self.write_failures, self._syncs = 0, 0, 0, 0, 0
         self._measured = (time.monotonic(), 0, 0)
         self._closing = False
         self.failure: BaseException | None = None  # what ended the writing thread
