@@ -16,9 +16,9 @@ LAYERS = [
     {"labels", "errors", "backoff", "quantization", "records"},
     {"preprocess", "config", "configfile", "clip", "eventfile", "spool"},
     {"pipeline", "policy", "tracker", "messages", "connection"},
-    {"camera", "files", "haar", "classifier", "sinks", "mqtt", "broker", "health", "watch", "draw"},
+    {"camera", "files", "haar", "classifier", "sinks", "mqtt", "broker", "health", "watch", "draw", "output"},
     {"app", "golden"},
-    {"check"},
+    {"check", "stills"},
     {"cli"},
     {"__main__"},
 ]
