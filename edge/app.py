@@ -27,6 +27,7 @@ from edge.policy import EmotionPolicy
 from edge.records import Frame
 from edge.search import FaceSearch
 from edge.sinks import JsonLines, LineWriter
+from edge.spool import Spool
 from edge.tracker import Tracker
 from edge.watch import Subscriber
 
@@ -135,7 +136,8 @@ def _build_link(
 
     client_id = settings.client_id or f"emotiond-{config.device}"
     topics = Topics(settings.base_topic, config.device, config.camera.name)
-    return MqttLink(settings, Dialer(settings, client_id), topics, origin, obey)
+    spool = stack.enter_context(Spool(config.spool))
+    return MqttLink(settings, Dialer(settings, client_id), topics, origin, spool, obey)
 
 
 @dataclass(slots=True)

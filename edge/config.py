@@ -176,7 +176,6 @@ class MqttConfig(_Settings):
     ca_file: FilePath | None = None
     cert_file: FilePath | None = None
     key_file: FilePath | None = None
-    queue_size: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     live_rate_hz: Annotated[float, Field(ge=0, le=1000)] = 5.0
     stats_interval_s: Annotated[float, Field(ge=0.1, le=86400)] = 30.0
     commands: bool = False
@@ -240,6 +239,16 @@ class PaceConfig(_Settings):
     hot_c: Annotated[float, Field(ge=0, le=150)] | None = 80.0
 
 
+class SpoolConfig(_Settings):
+    """Where events wait for the broker, and how many at most."""
+
+    folder: FilePath | None = None
+    max_events: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
+    max_mb: Annotated[float, Field(ge=0.01, le=10_000)] = 64.0
+    max_age_s: Annotated[float, Field(ge=1, le=315_360_000)] = 604_800.0
+    sync_s: Annotated[float, Field(ge=0.05, le=60)] = 1.0
+
+
 class LogConfig(_Settings):
     """What is written to standard error."""
 
@@ -264,4 +273,5 @@ class Config(_Settings):
     emotion: EmotionConfig = EmotionConfig()
     mqtt: MqttConfig = MqttConfig()
     pace: PaceConfig = PaceConfig()
+    spool: SpoolConfig = SpoolConfig()
     log: LogConfig = LogConfig()
