@@ -86,7 +86,7 @@ class _Layers:
 
 def multiply_adds(model: keras.Model) -> int:
     """Multiply-add operations of one image through the convolutions, of both views if there are two, and the dense."""
-    views = 2 if any(layer.name.startswith("flip") for layer in model.layers) else 1
+    views = 2 if any(operation.name.startswith("flip") for operation in model.operations) else 1
     total = 0
     for layer in model.layers:
         if isinstance(layer, layers.Conv2D):
