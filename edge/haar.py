@@ -17,8 +17,8 @@ CASCADE = "haarcascade_frontalface_default.xml"
 DEBIAN_CASCADES = Path("/usr/share/opencv4/haarcascades")
 
 # The search near a known face: shrunk so that the face has one of the cascade's sizes (24 px times a power of
-# FOLLOW_SCALE), and tried at that size alone. It is the first size for which OpenCV goes by single pixels and not by two:
-# below it a quarter of the faces are missed. Sweeps tell when a face has become larger or smaller.
+# FOLLOW_SCALE), and tried at that size alone. It is the first size for which OpenCV steps by single pixels and not by
+# two: below it ten times as many faces are missed. Sweeps tell when a face has become larger or smaller.
 FOLLOW_SCALE = 1.2
 FOLLOW_SIDE = 50  # px
 
