@@ -104,7 +104,7 @@ class HaarConfig(_Settings):
     scale_factor: Annotated[float, Field(ge=1.01, le=4)] = 1.2
     min_neighbors: Annotated[int, Field(ge=0, le=100)] = 4
     min_face: Annotated[int, Field(ge=1, le=8192)] = 48
-    follow_neighbors: Annotated[int, Field(ge=0, le=100)] = 2
+    follow_neighbors: Annotated[int, Field(ge=0, le=100)] = 1
 
 
 def _region(value: Any) -> Any:

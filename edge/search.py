@@ -11,7 +11,7 @@ from edge.pipeline import FaceDetector
 from edge.records import Box, Face, Frame
 
 WHOLE_EVERY_S = 5.0  # a face that a sweep missed and that sits still afterwards is found by then
-REACH = 0.4  # of a face's side: it moves less between two frames
+REACH = 0.25  # of a face's side: it moves less between two frames
 CATCH_UP_REACH = 0.8  # and less than this while it was searched for
 MARGIN = 1 / 8  # of the frame's width, around what changed: a face's edge may look like what was behind it
 SAME_FACE = 0.3  # intersection over union from which two boxes are one face; neighbours overlap less
@@ -119,14 +119,19 @@ class FaceSearch:
         if sweep is None or not (sweep.faces.done() if sweep.due_at is None else frame.media_time >= sweep.due_at):
             return distinct(followed)
         self._sweep = None
-        faces = distinct([*followed, *sweep.faces.result()])
-        if sweep.frame is frame:
-            return faces
-        others = [face for face in faces if face not in followed]
-        return distinct([*followed, *(now for face in others if (now := self._now(face, frame, known)) is not None)])
+        faces = list(followed)
+        for face in sweep.faces.result():
+            same = [known_face for known_face in followed if face.box.overlap(known_face.box) >= SAME_FACE]
+            if same:
+                faces[followed.index(same[0])] = Face(face.box.centred_on(same[0].box), face.confidence)
+            elif (now := self._now(face, sweep.frame, frame, known)) is not None:
+                faces.append(now)
+        return distinct(faces)
 
-    def _now(self, face: Face, frame: Frame, known: Sequence[Box]) -> Face | None:
+    def _now(self, face: Face, seen_in: Frame, frame: Frame, known: Sequence[Box]) -> Face | None:
         """Where a face of an earlier frame is in this one; None if it has gone since."""
+        if seen_in is frame:
+            return face
         found = self._follower.near(frame, face.box, CATCH_UP_REACH)
         if found is not None:
             return Face(found.box, face.confidence)
