@@ -137,7 +137,7 @@ def signature(packet: int, signed: str | None, protocol: str) -> Properties | No
     """The property of a message that says which process sent it; `signer` reads it."""
     if signed is None or protocol != "5":
         return None
-    properties = Properties(packet)
+    properties = Properties(packet)  # type: ignore[no-untyped-call]
     properties.UserProperty = (SIGNATURE, signed)
     return properties
 

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from publisher import event
 
 from conftest import Broker, wait_for
 from edge.config import MqttConfig, SpoolConfig
@@ -18,6 +17,7 @@ from edge.messages import Origin, Topics
 from edge.mqtt import MqttLink
 from edge.spool import Spool
 from proxy import Proxy
+from publisher import event
 
 ORIGIN, TOPICS = Origin("pi", "camera", "0" * 12), Topics("emotiond", "pi", "camera")
 QUICK = {"retry_min_s": 0.1, "retry_max_s": 0.3, "ack_timeout_s": 1.0}
