@@ -70,19 +70,21 @@ class FaceSearch:
 
     def find(self, frame: Frame, known: Sequence[Box]) -> list[Face]:
         """The faces of the next frame. known: where faces were in the frame before."""
-        cells = cells_of(frame)
-        if self._config.skip_still and self._sweep is None and changed_part(self._searched, cells, frame) is None:
+        cells, region = cells_of(frame), self._region(frame)
+        still = self._config.skip_still and changed_part(self._searched, cells, frame) is None
+        followed = self._faces if still else self._follow(frame, known, region)
+        if self._sweep is None and self._is_due(frame.media_time, known, followed):
+            self._sweep = self._begin(frame, cells, region, bool(known) and len(followed) >= len(known))
+        if still and self._sweep is None:
             self._still_frames += 1
             return self._faces
         self._searched = cells
-        region = self._region(frame)
-        followed = [face for box in known if (face := self._follower.near(frame, box, REACH)) is not None]
-        followed = [face for face in followed if region.holds_centre_of(face.box)]
-        all_found = 0 < len(known) == len(followed)
-        if self._sweep is None and self._is_due(frame.media_time, bool(known), all_found):
-            self._begin(frame, cells, region, all_found)
         self._faces = self._with_swept(frame, followed, known)
         return self._faces
+
+    def _follow(self, frame: Frame, known: Sequence[Box], region: Box) -> list[Face]:
+        found = [face for box in known if (face := self._follower.near(frame, box, REACH)) is not None]
+        return [face for face in distinct(found) if region.holds_centre_of(face.box)]
 
     def _region(self, frame: Frame) -> Box:
         if self._config.region is None:
@@ -92,32 +94,35 @@ class FaceSearch:
         x, y = round(left * width), round(top * height)
         return Box(x, y, max(1, round(right * width) - x), max(1, round(bottom * height) - y))
 
-    def _is_due(self, at: float, anyone: bool, all_found: bool) -> bool:
-        interval_s = self._config.interval_s if anyone else self._config.empty_interval_s
-        if anyone and not all_found:
+    def _is_due(self, at: float, known: Sequence[Box], followed: Sequence[Face]) -> bool:
+        interval_s = self._config.interval_s if known else self._config.empty_interval_s
+        if len(followed) < len(known):
             interval_s /= LOST_SPEEDUP
         return at - self._swept_at >= interval_s * self.slowdown
 
-    def _begin(self, frame: Frame, cells: Cells, region: Box, all_found: bool) -> None:
+    def _begin(self, frame: Frame, cells: Cells, region: Box, all_found: bool) -> _Sweep | None:
+        """Search what has changed since the last sweep; None if nothing has."""
         at = frame.media_time
-        window: Box | None = region
-        if self._config.skip_still and at - self._swept_whole_at < WHOLE_EVERY_S:
-            changed = changed_part(self._swept, cells, frame)
-            window = region.common(changed.grown(round(MARGIN * frame.size[0]))) if changed else None
-        else:
-            self._swept_whole_at = at
+        whole = not self._config.skip_still or at - self._swept_whole_at >= WHOLE_EVERY_S
+        changed = changed_part(self._swept, cells, frame)
+        if changed is None and self._config.skip_still:
+            return None
+        window = region if whole or changed is None else region.common(changed.grown(round(MARGIN * frame.size[0])))
         self._swept, self._swept_at = cells, at
-        if window is not None:
-            self._sweeps += 1
-            # What is missing is waited for, what may have come besides can come a bit later.
-            due_at = None if self._live else at + (self._config.join_after_s if all_found else 0.0)
-            self._sweep = _Sweep(self._thread.submit(self._detector.detect, frame, window), frame, due_at)
+        if whole:
+            self._swept_whole_at = at
+        if window is None:
+            return None
+        self._sweeps += 1
+        # What is missing is waited for, what may have come besides can come a bit later.
+        due_at = None if self._live else at + (self._config.join_after_s if all_found else 0.0)
+        return _Sweep(self._thread.submit(self._detector.detect, frame, window), frame, due_at)
 
     def _with_swept(self, frame: Frame, followed: list[Face], known: Sequence[Box]) -> list[Face]:
         """The followed faces, and those that the sweep found besides if it joins now."""
         sweep = self._sweep
         if sweep is None or not (sweep.faces.done() if sweep.due_at is None else frame.media_time >= sweep.due_at):
-            return distinct(followed)
+            return followed
         self._sweep = None
         faces = list(followed)
         for face in sweep.faces.result():
