@@ -53,6 +53,8 @@ class TrainConfig:
 
     label_share: float = 0.7
     """Of the target; FER+ votes are the rest. FER2013's labels are about 11 % wrong, the votes are softer."""
+    doubt: float = 0.5
+    """Share of a label's weight that goes to the votes when none of FER+'s taggers saw that emotion."""
     label_smoothing: float = 0.05
     calibration_share: float = 0.8
     """Of FER2013's labels, the rest being votes, in what sets how often each emotion is named; 1 names "neutral" less
@@ -65,6 +67,8 @@ class TrainConfig:
     width: int = 32
     """Channels of the first stage; the others are multiples."""
     dropout: float = 0.1
+    mirror: bool = True
+    """The finished network looks at the mirror image too. Not for pictures in which left and right mean something."""
 
     flip: float = 0.5
     shift: float = 0.1
@@ -113,7 +117,7 @@ class TrainConfig:
 
 WIDTH_MAX = 512  # 280 M parameters
 _SHARES = ("label_share", "label_smoothing", "balance_strength", "flip", "erasing", "mixup_share", "contrast")
-_SHARES += ("damage", "teacher_share", "calibration_share")
+_SHARES += ("doubt", "damage", "teacher_share", "calibration_share")
 _BELOW_ONE = ("dropout", "ema_momentum", "momentum", "shift", "zoom")
 _NOT_NEGATIVE = ("seed", "patience", "warmup_epochs", "weight_decay", "rotation", "shear", "jitter", "brightness")
 _NOT_NEGATIVE += ("mixup_alpha", "validation_seed")

@@ -94,12 +94,14 @@ class TorchLearner:
         return self._judged.folded()
 
     def predict(self, network: TorchNetwork, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """(n, 48, 48) faces to (n, 7) probabilities, of both views, as the deployed network has them."""
+        """(n, 48, 48) faces to (n, 7) probabilities, as the deployed network has them."""
         found = []
         for start in range(0, len(images), 256):
             pixels = _channel_first(images[start : start + 256].astype(np.float32)).to(self._device)
             with torch.inference_mode(), self._precision():
-                logits = (network(pixels) + network(pixels.flip(3))) / 2
+                logits = network(pixels)
+                if self._config.mirror:
+                    logits = (logits + network(pixels.flip(3))) / 2
             found.append(torch.softmax(logits, dim=1).cpu().numpy())
         return np.concatenate(found)
 

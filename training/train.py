@@ -56,7 +56,7 @@ def train(
     for name in names(f"{config.start},{config.teachers}"):
         _require_withheld(Path(name), validation)
     # Before sharing: each process judges it by itself.
-    deployed = build_model(config.width, config.dropout, seed=config.seed, mirror=True)
+    deployed = build_model(config.width, config.dropout, seed=config.seed, mirror=config.mirror)
     if config.start:
         _start_from(Path(config.start), deployed)
     run = Run(folder, config, Batches(learned, config, part, parts), validation, deployed, [])
@@ -65,7 +65,8 @@ def train(
         raise BadDataError(f"{folder}: holds a run already: give --resume to go on with it, or another --out")
     (_train_on_torch if on_torch else _train_on_keras)(run, resume, part, parts)
     if part == 0 and run.finished:
-        run.calibrate(load_keras(folder / "model.keras"))
+        with hosts.alone():
+            run.calibrate(load_keras(folder / "model.keras"))
     return run
 
 
