@@ -16,7 +16,7 @@ OPENCV := $(shell /sbin/ldconfig -p 2>/dev/null | grep -q libGL.so.1 && \
 TFLITE_RUNTIME_ENV := $(shell $(PYTHON) -c 'import sys; print(".venv-tflite-runtime/ready" if sys.version_info < (3, 12) else "")')
 PACKAGING := pyproject.toml constraints.txt
 
-.PHONY: setup train-setup run test check soak bench screenshots clean
+.PHONY: setup train-setup run test check soak bench screenshots schemas clean
 
 setup: $(VENV)/ready
 
@@ -64,6 +64,9 @@ bench: $(VENV)/ready-dev
 
 screenshots: $(VENV)/ready
 	$(BIN)/python docs/screenshots.py
+
+schemas: $(VENV)/ready
+	$(BIN)/python docs/schemas.py
 
 clean:
 	rm -rf $(VENV) .venv-tflite-runtime build *.egg-info .mypy_cache .pytest_cache .ruff_cache
