@@ -1,6 +1,6 @@
 # make run     set up and run the main job on the built-in clip (SOURCE=0: webcam, SOURCE=rtsp://...: stream)
 # make test    set up and run all tests          make check   format, lint, types
-# make bench   int8 against float32 on this machine
+# make bench   speed on this machine: the network, and the pipeline (ARGS='--clip F': on that clip)
 # make setup   .venv with what running takes     make train-setup   and what training takes
 # make clean   remove what make made
 
@@ -55,7 +55,8 @@ check: $(VENV)/ready-dev
 	$(BIN)/mypy
 
 bench: $(VENV)/ready-dev
-	$(BIN)/python -m benchmarks inference $(ARGS)
+	$(BIN)/python -m benchmarks inference
+	$(BIN)/python -m benchmarks pipeline $(ARGS)
 
 screenshots: $(VENV)/ready
 	$(BIN)/python docs/screenshots.py
