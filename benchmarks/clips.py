@@ -11,10 +11,12 @@ import numpy as np
 
 from benchmarks.measure import ROOT
 from edge import app, clip, configfile
+from edge.classifier import TfliteClassifier
 from edge.config import Config
 from edge.errors import BadDataError, EndOfStream, InputNotFoundError
-from edge.pipeline import Sight
+from edge.pipeline import Pipeline, Sight
 from edge.preprocess import usable
+from edge.records import Frame
 
 SUFFIXES = frozenset({".avi", ".gif", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpg", ".ogv", ".webm"})
 
@@ -79,13 +81,24 @@ def settings(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     return configfile.load(ROOT / "config.yaml", [*fixed, *overrides], str(source))
 
 
+@contextlib.contextmanager
+def assembled(config: Config) -> Iterator[Pipeline]:
+    """The daemon's own pipeline, put together as the daemon does."""
+    classifier = TfliteClassifier.from_config(config.model)
+    with app.build_search(config) as search:
+        yield app.build_pipeline(config, search, classifier)
+
+
+def frames(config: Config) -> Iterator[Frame]:
+    """Those of the daemon's own source."""
+    with app.build_source(config.camera) as source, contextlib.suppress(EndOfStream):
+        while True:
+            frame = source.take(1)
+            if frame is not None:
+                yield frame
+
+
 def sights(config: Config) -> Iterator[Sight]:
-    """What the daemon's own pipeline sees in every frame of the daemon's own source."""
-    pipeline, _ = app.build_pipeline(config)
-    with app.build_source(config.camera) as source:
-        with contextlib.suppress(EndOfStream):
-            while True:
-                frame = source.take(1)
-                if frame is not None:
-                    yield pipeline.step(frame)
-    pipeline.finish()
+    """What the daemon sees in every frame of its source."""
+    with assembled(config) as pipeline:
+        yield from map(pipeline.step, frames(config))

@@ -118,20 +118,18 @@ def decode() -> tuple[dict[str, Any], Turn]:
 
 def pipeline(overrides: Sequence[str]) -> tuple[dict[str, Any], Turn]:
     """The daemon's source and pipeline on a file, as fast as they go. Each pass begins knowing nothing."""
-    from benchmarks.clips import settings, sights
+    from benchmarks import clips
 
     def turn(clip: str, seconds: float) -> dict[str, float]:
-        config = settings(clip, overrides)
+        config = clips.settings(clip, overrides)
         frames, read, took = 0, 0, 0.0
         while took < seconds:
-            passing = sights(config)
-            first = next(passing)  # by now the network is loaded, which a daemon does once
-            began_at = time.perf_counter()
-            for sight in passing:
-                frames += 1
-                read += len(sight.readings)
-            took += time.perf_counter() - began_at
-            del first
+            with clips.assembled(config) as steps:
+                began_at = time.perf_counter()
+                for frame in clips.frames(config):
+                    read += len(steps.step(frame).readings)
+                    frames += 1
+                took += time.perf_counter() - began_at
         return {"frames": frames, "seconds": took, "faces": read / max(1, frames)}
 
     return {}, turn

@@ -10,8 +10,8 @@ import numpy as np
 
 from benchmarks import clips
 from benchmarks.measure import ratio, stamp
+from edge.preprocess import as_grey
 from edge.records import Box, Frame
-from edge.tracker import overlap
 
 # The reference: thorough, at the frame's own size. OpenCV's default step, and one neighbour more than its default.
 SCALE_FACTOR, MIN_NEIGHBORS = 1.1, 4
@@ -94,7 +94,7 @@ def compare(
         "faces": len(faces),
         "reference_boxes": len(hits),
         "recalled": sum(track is not None for *_, track in hits),
-        "naive_recalled": sum(any(overlap(box, b) >= SAME_PLACE for b in naively[number]) for number, box, _ in hits),
+        "naive_recalled": sum(any(box.overlap(b) >= SAME_PLACE for b in naively[number]) for number, box, _ in hits),
         # After its first report a face is followed; before, it is being confirmed.
         **_after_first_report(faces, reported),
         "boxes": sum(map(len, shown)),
@@ -115,7 +115,7 @@ def link(found: Sequence[list[Box]], gap: int) -> list[Chain]:
     for number, boxes in enumerate(found):
         open_chains = [chain for chain in chains if number - max(chain.boxes) <= gap]
         pairs = [
-            (overlap(chain.boxes[max(chain.boxes)], box), row, column)
+            (chain.boxes[max(chain.boxes)].overlap(box), row, column)
             for row, chain in enumerate(open_chains)
             for column, box in enumerate(boxes)
         ]
@@ -149,7 +149,7 @@ def _state(box: Box) -> np.ndarray:
 
 def _best(box: Box, tracks: dict[int, Box]) -> int | None:
     """The track that shows the face of a box."""
-    shared, track = max(((overlap(box, shown), track) for track, shown in tracks.items()), default=(0.0, 0))
+    shared, track = max(((box.overlap(shown), track) for track, shown in tracks.items()), default=(0.0, 0))
     return track if shared >= SAME_PLACE else None
 
 
@@ -171,7 +171,7 @@ def _false(shown: Sequence[list[Box]], also_found: Sequence[list[Box]] | None, f
     for number, boxes in enumerate(shown):
         places = [box for chain in faces if (box := chain.at(number, gap)) is not None]
         places += also_found[number] if also_found is not None else []
-        count += sum(all(overlap(box, place) < LINK for place in places) for box in boxes)
+        count += sum(all(box.overlap(place) < LINK for place in places) for box in boxes)
     return count
 
 
@@ -182,7 +182,7 @@ def _false_tracks(reported: Sequence[dict[int, Box]], faces: Sequence[Chain], ga
         for number, boxes in enumerate(reported)
         for track, box in boxes.items()
         for chain in faces
-        if (place := chain.at(number, gap)) is not None and overlap(box, place) >= LINK
+        if (place := chain.at(number, gap)) is not None and box.overlap(place) >= LINK
     }
     return len({track for boxes in reported for track in boxes} - true)
 
@@ -244,6 +244,4 @@ class _Haar:
             self._options["minSize"] = (min_face, min_face)
 
     def search(self, frame: Frame) -> list[Box]:
-        image = frame.image
-        grey = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
-        return [Box(*map(int, box)) for box in self._cascade.detectMultiScale(grey, **self._options)]
+        return [Box(*map(int, box)) for box in self._cascade.detectMultiScale(as_grey(frame.image), **self._options)]

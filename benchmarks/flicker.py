@@ -61,7 +61,7 @@ def _changes(clip: clips.Clip, overrides: Sequence[str]) -> dict[str, float]:
         seen = [reading for reading in sight.readings if reading.track.missed == 0]
         face_s += len(seen) * (frame.media_time - before if before is not None else 0.0)
         before = frame.media_time
-        crops = [crop_face(grey(frame), reading.track.box) for reading in seen]
+        crops = [crop_face(frame.image, reading.track.box) for reading in seen]
         for reading, scores in zip(seen, classifier.classify(crops), strict=True):
             track = reading.track.id
             raw += tops.get(track, scores.top[0]) != scores.top[0]
@@ -70,11 +70,6 @@ def _changes(clip: clips.Clip, overrides: Sequence[str]) -> dict[str, float]:
             smoothed += told.get(track) not in (None, reading.emotion)
             told[track] = reading.emotion
     return {"face_s": face_s, "raw": raw, "smoothed": smoothed}
-
-
-def grey(frame: Frame) -> np.ndarray:
-    """The picture that faces are cut from."""
-    return frame.grey
 
 
 def _row(counts: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from importlib import resources
 from pathlib import Path
@@ -13,7 +14,6 @@ import numpy as np
 
 from benchmarks import clips
 from benchmarks.measure import in_turn, stamp
-from edge import app
 from edge.config import Config
 from edge.pipeline import Pipeline
 from edge.records import Frame
@@ -48,12 +48,13 @@ def run(
 
 def _by_faces(config: Config, rounds: int, counts: Sequence[int]) -> dict[str, Any]:
     """Scenes with more and more faces, in turn; a line through the medians says what a face costs."""
-    players = {str(count): _Player(config, count) for count in counts}
-    for player in players.values():
-        player.play(WARM_UP_FRAMES)
-    times: dict[str, list[float]] = {name: [] for name in players}
-    for name in in_turn(list(players), rounds):
-        times[name] += players[name].play(FRAMES_PER_TURN)
+    with ExitStack() as stack:
+        players = {str(count): _Player(stack.enter_context(clips.assembled(config)), scene(count)) for count in counts}
+        for player in players.values():
+            player.play(WARM_UP_FRAMES)
+        times: dict[str, list[float]] = {name: [] for name in players}
+        for name in in_turn(list(players), rounds):
+            times[name] += players[name].play(FRAMES_PER_TURN)
     rows = [
         {
             "faces": int(name),
@@ -72,9 +73,8 @@ def _by_faces(config: Config, rounds: int, counts: Sequence[int]) -> dict[str, A
 class _Player:
     """A pipeline before a scene."""
 
-    def __init__(self, config: Config, faces: int) -> None:
-        self._pipeline: Pipeline = app.build_pipeline(config)[0]
-        self._frames = scene(faces)
+    def __init__(self, pipeline: Pipeline, frames: Iterator[Frame]) -> None:
+        self._pipeline, self._frames = pipeline, frames
         self.seen = 0
         """Faces in sight in the newest frame."""
 
@@ -89,7 +89,7 @@ class _Player:
         return times
 
 
-def scene(faces: int) -> "itertools.chain[Frame]":
+def scene(faces: int) -> Iterator[Frame]:
     """Frames without end: so many copies of the portrait's head, each wandering a little, on a plain wall."""
     encoded = resources.files("edge").joinpath("assets/portrait.jpg").read_bytes()
     portrait = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
@@ -98,13 +98,9 @@ def scene(faces: int) -> "itertools.chain[Frame]":
     period = round(WANDER_S * FPS)
     images = [_draw(head, faces, 2 * np.pi * index / period) for index in range(period)]
     began_at = datetime(2026, 1, 1, tzinfo=timezone.utc)
-
-    def frames():
-        for seq in itertools.count():
-            at = seq / FPS
-            yield Frame(images[seq % period], seq, time.monotonic(), began_at + timedelta(seconds=at), media_time=at)
-
-    return frames()
+    for seq in itertools.count():
+        at = seq / FPS
+        yield Frame(images[seq % period], seq, time.monotonic(), began_at + timedelta(seconds=at), media_time=at)
 
 
 def _draw(head: np.ndarray, faces: int, phase: float) -> np.ndarray:

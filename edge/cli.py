@@ -15,6 +15,7 @@ from edge import __version__
 from edge.errors import ConfigError, EmotiondError
 
 BUG, IO_ERROR = 70, 74  # sysexits.h: EX_SOFTWARE, EX_IOERR
+PICTURE_PIXELS_MAX = 50_000_000  # three bytes each; JPEGs of four times as many are decoded at half their size
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -88,6 +89,19 @@ def _parser() -> argparse.ArgumentParser:
     watch.add_argument("--all", action="store_true", help="live faces and stats too")
     watch.add_argument("--raw", action="store_true", help="topics and payloads as they come")
     watch.set_defaults(act=_watch)
+
+    image = commands.add_parser("image", parents=[common], help="read the faces of pictures")
+    image.add_argument(
+        "inputs", nargs="+", metavar="IN", help="a picture, a folder of them, or a pattern like 'a/*.jpg'"
+    )
+    image.add_argument(
+        "--output-image", metavar="P", help="the picture with faces and scores drawn in; a folder if there are several"
+    )
+    image.add_argument(
+        "--output-csv", type=Path, metavar="P", help="a row per face; how often each emotion was: P with -frequencies"
+    )
+    image.add_argument("--json", action="store_true", help="a JSON object per picture instead of a line for people")
+    image.set_defaults(act=_image)
     return parser
 
 
@@ -159,6 +173,20 @@ def _watch(options: argparse.Namespace) -> int:
     ):
         writer.closed.wait()
     return 0
+
+
+def _image(options: argparse.Namespace) -> int:
+    # Read by OpenCV when it is loaded, and held to before it takes memory for a picture.
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(PICTURE_PIXELS_MAX))
+    # What it says about a damaged picture we say better.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    from edge import configfile
+
+    config = configfile.load(options.config, options.overrides)
+    _set_up_logging("debug" if options.debug else "warning")
+    from edge import stills
+
+    return stills.run(config, options.inputs, options.output_image, options.output_csv, options.json)
 
 
 def _set_up_logging(level: str) -> None:

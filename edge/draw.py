@@ -1,6 +1,6 @@
 """Faces and what they show, drawn onto a picture: the one style of everything that people look at."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import cv2
 import numpy as np
@@ -23,21 +23,24 @@ COLOURS = {
 }
 PANEL, WHITE = (40, 36, 32), (245, 245, 245)
 FONT = cv2.FONT_HERSHEY_SIMPLEX
-REFERENCE_WIDTH = 640  # px; lines and letters of this size fit a picture of this width
+REFERENCE_WIDTH = 640  # px; lines and letters of this size fit a picture of this width,
+REFERENCE_FACE = 100  # px; and a face of this one: in a large picture of many small faces they are small too
 
 
 def draw(image: npt.NDArray[np.uint8], readings: Iterable[Reading], bars: bool = True) -> npt.NDArray[np.uint8]:
     """A copy of a (h, w, 3) BGR or (h, w) grey picture with a box, a label and a bar chart of scores per face."""
     picture = image.copy() if image.ndim == 3 else np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8)
-    scale = max(0.6, picture.shape[1] / REFERENCE_WIDTH)
+    readings = list(readings)
     for reading in readings:
         box, name = reading.track.box, reading.emotion or UNCERTAIN
+        scale = max(0.6, min(picture.shape[1] / REFERENCE_WIDTH, box.w / REFERENCE_FACE))
         thickness = max(1, round(2 * scale))
         cv2.rectangle(picture, (box.x, box.y), (box.x + box.w, box.y + box.h), COLOURS[name], thickness, cv2.LINE_AA)
         share = f" {reading.confidence:.0%}" if reading.emotion else ""
         _draw_label(picture, f"{reading.track.id} {name}{share}", box, COLOURS[name], scale)
         if bars:
-            _draw_bars(picture, reading.scores, box, scale)
+            others = [other.track.box for other in readings if other is not reading]
+            _draw_bars(picture, reading.scores, box, others, scale)
     return picture
 
 
@@ -52,12 +55,15 @@ def _draw_label(
     cv2.putText(picture, text, (left + pad, bottom - descent - pad), FONT, size, PANEL, thickness, cv2.LINE_AA)
 
 
-def _draw_bars(picture: npt.NDArray[np.uint8], scores: Scores, box: Box, scale: float) -> None:
-    """To the right of the box, or to its left where the picture ends."""
+def _draw_bars(picture: npt.NDArray[np.uint8], scores: Scores, box: Box, others: Sequence[Box], scale: float) -> None:
+    """To the right of the box, or to its left where the picture ends or another face would be covered."""
     row, text_width, bar_width, pad = round(15 * scale), round(62 * scale), round(70 * scale), round(5 * scale)
     width, height = text_width + bar_width + 3 * pad, row * len(EMOTIONS) + 2 * pad
-    left = box.x + box.w + pad if box.x + box.w + pad + width <= picture.shape[1] else max(0, box.x - pad - width)
     top = max(0, min(box.y, picture.shape[0] - height))
+    right_side, left_side = box.x + box.w + pad, max(0, box.x - pad - width)
+    fits = right_side + width <= picture.shape[1]
+    areas = [Box(left, top, width, height) for left in ((right_side, left_side) if fits else (left_side,))]
+    left = min(areas, key=lambda area: sum(_shared(area, other) for other in others)).x
     area = picture[top : top + height, left : left + width]
     if area.size == 0:
         return
@@ -69,3 +75,10 @@ def _draw_bars(picture: npt.NDArray[np.uint8], scores: Scores, box: Box, scale: 
         start = left + 2 * pad + text_width
         end = start + max(1, round(bar_width * float(value)))
         cv2.rectangle(picture, (start, y + round(row * 0.2)), (end, y + round(row * 0.8)), COLOURS[emotion], -1)
+
+
+def _shared(a: Box, b: Box) -> int:
+    """Pixels that two boxes have in common."""
+    width = min(a.x + a.w, b.x + b.w) - max(a.x, b.x)
+    height = min(a.y + a.h, b.y + b.h) - max(a.y, b.y)
+    return max(0, width) * max(0, height)

@@ -7,6 +7,12 @@ class EmotiondError(Exception):
     exit_code = 70
 
 
+class UsageError(EmotiondError):
+    """What was asked for on the command line cannot be done as it stands."""
+
+    exit_code = 2
+
+
 class BadDataError(EmotiondError):
     """Input was found and is not what it should be."""
 

@@ -69,9 +69,9 @@ def test_an_interval_holds_its_share_and_stays_a_share() -> None:
 
 
 def test_the_loss_is_one_of_pairs() -> None:
-    right = [(True, True)] * 60 + [(True, False)] * 5 + [(False, True)] * 3 + [(False, False)] * 32
-    result = summary(right, 125, [1.0] * 100)
-    assert (result["direct"], result["deployed"], result["found"]) == (0.65, 0.63, 0.8)
+    answers = [(True, True, True)] * 60 + [(True, False, True)] * 5 + [(False, True, True)] * 3 + [(False,) * 3] * 32
+    result = summary(answers, 125)
+    assert (result["direct"], result["deployed"], result["found"], result["told"]) == (0.65, 0.63, 0.8, 0.68)
     assert result["lost"] == pytest.approx(0.02)
     low, high = result["lost_ci95"]
     assert low < 0 < high

@@ -14,11 +14,11 @@ WORKSTATION = {"tensorflow", "keras", "torch", "jax", "matplotlib", "training", 
 # From DESIGN: the contract, then what adapts the world to it, then what composes.
 LAYERS = [
     {"labels", "errors", "backoff", "quantization", "records"},
-    {"preprocess", "config", "configfile", "clip", "spool"},
-    {"pipeline", "policy", "tracker", "messages", "connection"},
-    {"camera", "files", "haar", "classifier", "sinks", "mqtt", "broker", "health", "watch", "draw"},
+    {"preprocess", "config", "configfile", "clip", "eventfile", "spool", "motion"},
+    {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace"},
+    {"camera", "files", "haar", "classifier", "sinks", "mqtt", "broker", "health", "watch", "draw", "output"},
     {"app", "golden"},
-    {"check"},
+    {"check", "stills"},
     {"cli"},
     {"__main__"},
 ]

@@ -1,0 +1,114 @@
+"""What commands for people write: tables, files, and how far they have come. A failed write names its file."""
+
+import csv
+import errno
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO
+
+SHOW_EVERY_S = 0.2  # on a terminal
+TELL_EVERY_S = 10.0  # in a log
+
+
+class Table:
+    """A CSV file that is entered to be written; its header is there before the first row.
+
+    Raises OSError, with the file's name in it, when it cannot be written.
+    """
+
+    def __init__(self, path: Path, header: Sequence[str]) -> None:
+        self._path, self._header = path, header
+        self._file: IO[str] | None = None
+
+    def __enter__(self) -> "Table":
+        # Names of files may hold what is not Unicode.
+        self._file = self._path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+        self._writer = csv.writer(self._file)
+        self.add([self._header])
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._file is not None:
+            with named(self._path):
+                self._file.close()
+
+    def add(self, rows: Iterable[Sequence[object]]) -> None:
+        """Append rows of as many cells as the header has."""
+        with named(self._path):
+            self._writer.writerows(rows)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a whole file; what could not be finished does not stay. Raises OSError with the file's name in it."""
+    try:
+        with named(path):
+            path.write_bytes(content)
+    except OSError:
+        if path.is_file():
+            path.unlink()
+        raise
+
+
+class named:  # noqa: N801 - used as `with named(path):`
+    """Errors of writing carry no file's name of their own; one that a person reads must."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, OSError) and error.filename is None:
+            number = error.errno or errno.EIO
+            raise OSError(number, error.strerror or os.strerror(number), str(self._path)) from None
+
+
+class Progress:
+    """How far a long run has come, on standard error: one line that changes, or a line now and then in a log.
+
+    `total` is None where nobody knows. `show` may be called as often as you like.
+    """
+
+    def __init__(self, unit: str, total: int | None = None) -> None:
+        self._unit, self._total = unit, total
+        self._began_at = time.monotonic()
+        self._is_terminal = sys.stderr.isatty()
+        self._due_at = self._began_at + (SHOW_EVERY_S if self._is_terminal else TELL_EVERY_S)
+        self._shown = False
+
+    def show(self, done: int) -> None:
+        """`done` of the total are finished."""
+        now = time.monotonic()
+        if now < self._due_at:
+            return
+        self._due_at = now + (SHOW_EVERY_S if self._is_terminal else TELL_EVERY_S)
+        line = self.text(done, now - self._began_at)
+        self._shown = self._is_terminal
+        print(f"\r\x1b[K{line}" if self._is_terminal else line, end="" if self._is_terminal else "\n", file=sys.stderr)  # noqa: T201
+        sys.stderr.flush()
+
+    def text(self, done: int, elapsed_s: float) -> str:
+        """The line for people."""
+        rate = done / max(elapsed_s, 1e-3)
+        speed = f"{rate:.0f} {self._unit}/s"
+        if not self._total or done > self._total:
+            return f"{done} {self._unit}, {speed}"
+        left_s = round((self._total - done) / rate) if rate else 0
+        return (
+            f"{done / self._total:4.0%} of {self._total} {self._unit}, {speed}, {left_s // 60}:{left_s % 60:02d} left"
+        )
+
+    def say(self, line: str) -> None:
+        """A line of results on standard output, which the changing line must not run into."""
+        self.clear()
+        print(line)  # noqa: T201
+
+    def clear(self) -> None:
+        """Take the changing line away."""
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._shown = False

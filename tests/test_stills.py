@@ -1,0 +1,225 @@
+"""`emotiond image` as people call it: what it finds, draws and writes, and what it says to bad pictures."""
+
+import csv
+import json
+import os
+import resource
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from conftest import ROOT
+from edge.labels import EMOTIONS
+from edge.stills import FACES_HEADER, find_pictures, read_picture
+
+PORTRAIT = ROOT / "edge/assets/portrait.jpg"
+GOLDEN = ROOT / "tests/golden/portrait.jpg"
+
+
+def image(*arguments: object, cwd: Path = ROOT, memory_mb: int | None = None) -> subprocess.CompletedProcess[str]:
+    """`emotiond image`, perhaps with no more than this address space for data."""
+    limit = None if memory_mb is None else lambda: resource.setrlimit(resource.RLIMIT_DATA, (memory_mb << 20,) * 2)
+    return subprocess.run(
+        [sys.executable, "-m", "edge", "image", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=cwd,
+        preexec_fn=limit,
+    )
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def picture(path: Path, pixels: np.ndarray | None = None, *options: int) -> Path:
+    assert cv2.imwrite(str(path), np.full((120, 160, 3), 90, np.uint8) if pixels is None else pixels, list(options))
+    return path
+
+
+def test_one_picture_gives_a_drawing_and_two_tables(tmp_path: Path) -> None:
+    drawn, table = tmp_path / "drawn.png", tmp_path / "faces.csv"
+    done = image(PORTRAIT, "--output-image", drawn, "--output-csv", table)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{PORTRAIT}: happy 9")
+    (face,) = rows(table)
+    assert tuple(face) == FACES_HEADER
+    assert (face["picture"], face["face"], face["emotion"]) == (str(PORTRAIT), "1", "happy")
+    assert sum(float(face[emotion]) for emotion in EMOTIONS) == pytest.approx(1, abs=0.05)
+    assert abs(int(face["x"]) + int(face["w"]) / 2 - 224) < 10
+    assert (face["picture_width"], face["picture_height"]) == ("512", "512")
+    frequencies = {row["emotion"]: (row["faces"], row["share"]) for row in rows(tmp_path / "faces-frequencies.csv")}
+    assert frequencies == {**dict.fromkeys((*EMOTIONS, "uncertain"), ("0", "0.0")), "happy": ("1", "1.0")}
+    # Made by this command and looked at. JPEG and the versions of OpenCV differ by a little.
+    difference = np.abs(cv2.imread(str(drawn)).astype(int) - cv2.imread(str(GOLDEN)))
+    assert difference.mean() < 3
+    assert (difference > 60).mean() < 0.005
+
+
+def test_many_pictures_in_their_order_with_a_summary(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    portrait = cv2.imread(str(PORTRAIT))
+    for number in range(6):
+        picture(folder / f"{number}.png", portrait if number % 2 else None)
+    (folder / "notes.txt").write_text("no picture")
+    done = image(folder, str(tmp_path / "in" / "*.png"), "--output-image", tmp_path / "new" / "out")
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert [line.rsplit("/", 1)[1][:6] for line in lines[:-1]] == [f"{number}.png:"[:6] for number in range(6)]
+    assert [line.endswith("no face found") for line in lines[:-1]] == [True, False] * 3
+    assert lines[-1] == "pictures: 6, faces: 3 (happy 3)"
+    assert sorted(file.name for file in (tmp_path / "new" / "out").iterdir()) == [f"{n}.png" for n in range(6)]
+    assert (cv2.imread(str(tmp_path / "new/out/1.png")) != portrait).any()
+
+
+def test_json_has_an_object_a_picture(tmp_path: Path) -> None:
+    empty = tmp_path / "empty.jpg"
+    empty.touch()
+    done = image("--json", PORTRAIT, empty, picture(tmp_path / "nobody.png"))
+    assert done.returncode == 65
+    portrait, broken, nobody = map(json.loads, done.stdout.splitlines())
+    assert portrait["size"] == [512, 512]
+    assert portrait["faces"][0]["emotion"] == "happy"
+    assert list(portrait["faces"][0]["scores"]) == list(EMOTIONS)
+    assert broken == {"v": 1, "picture": str(empty), "problem": "the file is empty"}
+    assert nobody["faces"] == []
+
+
+def test_nobody_in_it_is_said_and_fine(tmp_path: Path) -> None:
+    done = image(picture(tmp_path / "nobody.png"), "--output-csv", tmp_path / "faces.csv")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{tmp_path}/nobody.png: no face found\n"
+    assert (tmp_path / "faces.csv").read_text().strip() == ",".join(FACES_HEADER)
+
+
+def test_exif_rotation_is_honoured(tmp_path: Path) -> None:
+    sideways = cv2.imencode(".jpg", cv2.rotate(cv2.imread(str(PORTRAIT)), cv2.ROTATE_90_COUNTERCLOCKWISE))[1].tobytes()
+    # One EXIF entry: orientation (0x0112) 6, "turn it 90 degrees clockwise".
+    tiff = b"II*\0" + struct.pack("<IHHHIII", 8, 1, 0x0112, 3, 1, 6, 0)
+    exif = b"Exif\0\0" + tiff
+    path = tmp_path / "sideways.jpg"
+    path.write_bytes(sideways[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + sideways[2:])
+    done = image("--json", path)
+    (face,) = json.loads(done.stdout)["faces"]
+    assert face["emotion"] == "happy"
+    assert abs(face["box"][0] + face["box"][2] / 2 - 224) < 10
+
+
+def png(width: int, height: int, rows: bytes) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_a_bomb_is_refused_before_memory_is_taken_for_it(tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.png"
+    bomb.write_bytes(png(30_000, 30_000, bytes(90_001 * 100)))  # 2.7 GB when decoded
+    done = image(bomb, memory_mb=1500)
+    assert (done.returncode, done.stdout) == (65, "")
+    assert done.stderr == f"emotiond: {bomb}: has too many pixels; make it smaller first\n"
+
+
+def test_a_very_large_jpeg_is_read_at_half_its_size(tmp_path: Path) -> None:
+    large = np.full((7000, 8000, 3), 128, np.uint8)
+    large[1500:5500, 2000:6000] = cv2.resize(cv2.imread(str(PORTRAIT)), (4000, 4000))
+    done = image("--json", picture(tmp_path / "large.jpg", large))
+    message = json.loads(done.stdout)
+    assert message["size"] == [4000, 3500]
+    assert len(message["faces"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("empty.png", b"", "the file is empty"),
+        ("text.jpg", b"this is not a picture", "not a picture that OpenCV can read"),
+        ("cut.png", png(64, 64, b"")[:40], "not a picture that OpenCV can read"),
+    ],
+)
+def test_what_is_no_picture_is_named_and_the_others_are_read(
+    tmp_path: Path, name: str, content: bytes, said: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    done = image(name, PORTRAIT, cwd=tmp_path)
+    assert done.returncode == 65
+    assert done.stderr.splitlines()[-1] == f"emotiond: {name}: {said}"
+    assert "happy" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["missing.jpg"], 66, "missing.jpg: no such file or folder"),
+        (["*.jpg"], 66, "*.jpg: no file is named like this"),
+        (["empty"], 66, "empty: no pictures in this folder"),
+        (["a.png", "--output-csv", "none/x.csv"], 74, "none/x.csv: No such file or directory"),
+        (["a.png", "--output-csv", "/dev/full"], 74, "/dev/full: No space left on device"),
+        (["a.png", "--output-image", "none/x.png"], 74, "none/x.png: No such file or directory"),
+        (["a.png", "--output-image", "x.odt"], 2, "--output-image x.odt: must end in .jpg, .png or another"),
+        (["a.png", "--output-image", "a.png"], 2, "--output-image: a.png is one of the pictures that are read"),
+        (["a.png", "b.png", "--output-image", "."], 2, "--output-image: a.png is one of the pictures that are read"),
+        (["a.png", "b.png", "--output-image", "a.png"], 2, "--output-image a.png: is a file, but several pictures"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
+    picture(tmp_path / "a.png")
+    picture(tmp_path / "b.png")
+    before = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "empty").mkdir()
+    done = image(*arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert done.stderr.startswith(f"emotiond: {said}")
+    assert done.stderr.count("\n") == 1
+    assert (tmp_path / "a.png").read_bytes() == before
+
+
+def test_every_common_kind_of_picture_becomes_eight_bit_colour(tmp_path: Path) -> None:
+    portrait = cv2.imread(str(PORTRAIT))
+    kinds = {
+        "16 bits.png": portrait.astype(np.uint16) * 257,
+        "alpha.png": np.dstack([portrait, np.full(portrait.shape[:2], 128, np.uint8)]),
+        "grey.jpg": cv2.cvtColor(portrait, cv2.COLOR_BGR2GRAY),
+        "16 bits.tiff": portrait.astype(np.uint16) * 257,
+        "plain.webp": portrait,
+    }
+    paths = [picture(tmp_path / name, pixels) for name, pixels in kinds.items()]
+    for path in paths:
+        assert read_picture(path).shape == (512, 512, 3)
+        assert read_picture(path).dtype == np.uint8
+    done = image(*paths)
+    assert done.stdout.splitlines()[-1] == "pictures: 5, faces: 5 (happy 5)"
+
+
+def test_cmyk_and_animations_are_read(tmp_path: Path) -> None:
+    pillow = pytest.importorskip("PIL.Image", reason="Pillow, which writes them, comes with the extra `train`")
+    portrait = pillow.open(PORTRAIT)
+    portrait.convert("CMYK").save(tmp_path / "print.jpg")
+    first, second = portrait.convert("RGB"), pillow.new("RGB", portrait.size)
+    first.save(tmp_path / "moving.gif", save_all=True, append_images=[second])
+    done = image(tmp_path)
+    assert done.stdout.splitlines()[-1] == "pictures: 2, faces: 2 (happy 2)"
+
+
+def test_names_that_are_no_text_do_no_harm(tmp_path: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\x1b[2J.jpg"))
+    odd.write_bytes(PORTRAIT.read_bytes())
+    done = image(tmp_path, "--output-csv", tmp_path / "faces.csv", "--output-image", f"{tmp_path}/out/")
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout
+    assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_each_file_is_read_once(tmp_path: Path) -> None:
+    path = picture(tmp_path / "a.png")
+    assert find_pictures([str(tmp_path), str(path), f"{tmp_path}/**/*.png"]) == [path]
