@@ -41,12 +41,12 @@ def _parser() -> argparse.ArgumentParser:
             made.add_argument(f"--{option}", **OPTIONS[option])
         return made
 
-    command("inference", "the network alone: int8, float32, Keras", _measure, "json", "rounds", "python")
+    command("inference", "the network alone: int8, float32, Keras", _measure, "json", "rounds", "python", "no-keras")
     command(
         "pipeline",
         "speed, latency, processor time, memory, beside the naive loop and decoding alone",
         _measure,
-        *("json", "clip", "set", "rounds", "seconds", "starts"),
+        *("json", "clip", "set", "rounds", "seconds", "starts", "no-keras"),
     )
     command("detection", "what is missed against a full search of every frame", _measure, "json", "clip", "set")
     command(
@@ -69,13 +69,17 @@ def _parser() -> argparse.ArgumentParser:
         _measure,
         *("json", "clip", "set", "python", "data", "limit", "rounds"),
     )
+    made = command("pi", "an estimate for Raspberry Pis, from instructions counted under emulation", _measure, "json")
+    made.add_argument("--root", type=Path, required=True, help="what benchmarks/arm64_root.sh made")
     made = command(
         "record",
         "measure everything and append it to benchmarks/results",
         _record,
-        *("clip", "set", "python", "data", "limit", "rounds", "seconds", "starts", "minutes"),
+        *("clip", "set", "python", "data", "limit", "rounds", "seconds", "starts", "minutes", "no-keras"),
     )
-    made.add_argument("--only", action="append", choices=sorted(MEASURES), help="one part; may be given again")
+    made.add_argument(
+        "--only", action="append", choices=sorted({*MEASURES} - {"pi"}), help="one part; may be given again"
+    )
     made.add_argument("--folder", type=Path, help="another folder than benchmarks/results")
     made = command("trend", "draw frames a second over commits", _trend)
     made.add_argument("--out", type=Path, default=None, help="the PNG; default: trend.png beside the results")
@@ -120,6 +124,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "the interpreter of another environment that takes part",
     },
     "data": {"type": Path, "metavar": "D", "help": "FER2013: the CSV or its folder (default: EMOTIOND_DATA)"},
+    "no-keras": {
+        "action": "store_const",
+        "const": False,
+        "dest": "keras",
+        "help": "leave Keras out, which takes long to start, and with it the naive loop",
+    },
     "limit": {"type": _positive(int), "metavar": "N", "help": "only the first so many pictures"},
 }
 
@@ -134,14 +144,22 @@ def _given(options: argparse.Namespace, **names: str) -> dict[str, Any]:
 def _inference(options: argparse.Namespace) -> Result:
     from benchmarks import inference
 
-    return inference.run(**_given(options, rounds="rounds", pythons="python"))
+    return inference.run(**_given(options, rounds="rounds", pythons="python", keras="keras"))
 
 
 def _pipeline(options: argparse.Namespace) -> Result:
     from benchmarks import pipeline
 
     return pipeline.run(
-        **_given(options, named="clip", overrides="set", rounds="rounds", live_s="seconds", cold_starts="starts")
+        **_given(
+            options,
+            named="clip",
+            overrides="set",
+            rounds="rounds",
+            live_s="seconds",
+            cold_starts="starts",
+            keras="keras",
+        )
     )
 
 
@@ -177,6 +195,12 @@ def _peers(options: argparse.Namespace) -> Result:
     )
 
 
+def _pi(options: argparse.Namespace) -> Result:
+    from benchmarks import pi
+
+    return pi.run(options.root.resolve())
+
+
 MEASURES: dict[str, Callable[[argparse.Namespace], Result]] = {
     "inference": _inference,
     "pipeline": _pipeline,
@@ -185,6 +209,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], Result]] = {
     "growth": _growth,
     "accuracy": _accuracy,
     "peers": _peers,
+    "pi": _pi,
 }
 COLUMNS_MAX = 12  # a clip's row is printed as figure by figure beyond
 
@@ -205,7 +230,8 @@ def _record(options: argparse.Namespace) -> int:
     names = options.only or [
         name
         for name in MEASURES
-        if not (name == "accuracy" and options.data is None and "EMOTIOND_DATA" not in os.environ)
+        if name != "pi"
+        and not (name == "accuracy" and options.data is None and "EMOTIOND_DATA" not in os.environ)
         and not (name == "peers" and not options.python)
     ]
     parts = {name: (lambda measure=MEASURES[name]: measure(options)) for name in names}

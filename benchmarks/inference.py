@@ -15,11 +15,12 @@ from benchmarks.worker import Worker
 ROUNDS, RUNS_PER_ROUND, WARM_UP = 40, 25, 50
 
 
-def run(rounds: int = ROUNDS, pythons: Sequence[Path] = ()) -> dict[str, Any]:
+def run(rounds: int = ROUNDS, pythons: Sequence[Path] = (), keras: bool = True) -> dict[str, Any]:
     """Measure; returns `rows` (runtime, model, threads, median_ms, p95_ms, fps) and `int8_over_float32`.
 
-    pythons: interpreters of other environments, whose runtimes take part too. The ratio is one of frames per second,
-    one thread, for the runtime that the daemon would take; `int8_over_float32_by_runtime` has the others.
+    pythons: interpreters of other environments, whose runtimes take part too. keras: whether Keras does, if installed.
+    The ratio is one of frames per second, one thread, for the runtime that the daemon would take;
+    `int8_over_float32_by_runtime` has the others.
     Raises EmotiondError if a network gives other scores than it should.
     """
     counts = sorted({1, os.cpu_count() or 1})
@@ -29,7 +30,7 @@ def run(rounds: int = ROUNDS, pythons: Sequence[Path] = ()) -> dict[str, Any]:
         for python in (None, *pythons):
             options = {"threads": counts, "runs": RUNS_PER_ROUND, "warm_up": WARM_UP}
             workers[str(python)] = stack.enter_context(Worker("tflite", python, **options))
-        for count in counts if has_keras() else ():
+        for count in counts if keras and has_keras() else ():
             options = {"threads": count, "runs": max(1, RUNS_PER_ROUND // 5), "warm_up": 5}  # many times dearer
             workers[f"keras {count}"] = stack.enter_context(Worker("keras", **options))
         for name in in_turn(list(workers), rounds):

@@ -33,11 +33,13 @@ def run(
     rounds: int = ROUNDS,
     live_s: float = LIVE_S,
     cold_starts: int = COLD_STARTS,
+    keras: bool = True,
 ) -> dict[str, Any]:
     """Measure every clip; returns `clips`, a row each, and `total`, medians over the clips and their ratios.
 
     rounds: turns of each contender on the file. live_s: seconds on the stream that count; as many before them do not.
-    Raises EmotiondError for a clip that cannot be read, or if nothing that should see a face does.
+    keras: whether the naive loop takes part, which needs it. Raises EmotiondError for a clip that cannot be read, or if
+    nothing that should see a face does.
     """
     with ExitStack() as stack:
         chosen = stack.enter_context(clips.opened(named))
@@ -48,7 +50,7 @@ def run(
             ),
             "decode": stack.enter_context(Worker("decode")),
         }
-        if has_keras():
+        if keras and has_keras():
             workers["naive"] = stack.enter_context(Worker("naive"))
         reader = stack.enter_context(Worker("reader"))
         broker = stack.enter_context(EmbeddedBroker(None)).settings(MqttConfig())
