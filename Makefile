@@ -1,7 +1,11 @@
 # make run     set up and run the main job on the built-in clip (SOURCE=0: webcam, SOURCE=rtsp://...: stream)
 # make test    set up and run all tests          make check   format, lint, types
+<<<<<<< HEAD
+# make bench   speed on this machine: the network, and the pipeline (ARGS='--clip F': on that clip)
+=======
 # make soak    the long forms: thousands of events through hundreds of faults; takes minutes
 # make bench   int8 against float32 on this machine
+>>>>>>> main
 # make setup   .venv with what running takes     make train-setup   and what training takes
 # make clean   remove what make made
 
@@ -60,7 +64,8 @@ soak: $(VENV)/ready-dev
 	$(BIN)/python -m pytest -m soak -s $(ARGS)
 
 bench: $(VENV)/ready-dev
-	$(BIN)/python -m benchmarks inference $(ARGS)
+	$(BIN)/python -m benchmarks inference
+	$(BIN)/python -m benchmarks pipeline $(ARGS)
 
 screenshots: $(VENV)/ready
 	$(BIN)/python docs/screenshots.py
