@@ -1,5 +1,6 @@
 # make run     set up and run the main job on the built-in clip (SOURCE=0: webcam, SOURCE=rtsp://...: stream)
 # make test    set up and run all tests          make check   format, lint, types
+# make soak    the long forms: thousands of events through hundreds of faults; takes minutes
 # make bench   int8 against float32 on this machine
 # make setup   .venv with what running takes     make train-setup   and what training takes
 # make clean   remove what make made
@@ -15,7 +16,7 @@ OPENCV := $(shell /sbin/ldconfig -p 2>/dev/null | grep -q libGL.so.1 && \
 TFLITE_RUNTIME_ENV := $(shell $(PYTHON) -c 'import sys; print(".venv-tflite-runtime/ready" if sys.version_info < (3, 12) else "")')
 PACKAGING := pyproject.toml constraints.txt
 
-.PHONY: setup train-setup run test check bench screenshots clean
+.PHONY: setup train-setup run test check soak bench screenshots clean
 
 setup: $(VENV)/ready
 
@@ -53,6 +54,10 @@ check: $(VENV)/ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+soak: $(VENV)/ready-dev
+	sh tests/system_packages.sh
+	$(BIN)/python -m pytest -m soak -s $(ARGS)
 
 bench: $(VENV)/ready-dev
 	$(BIN)/python -m benchmarks inference $(ARGS)

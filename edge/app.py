@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import cv2
 from typing_extensions import assert_never
 
 from edge.broker import EmbeddedBroker
@@ -16,14 +17,17 @@ from edge.config import CameraConfig, Config, HaarConfig
 from edge.connection import Dialer
 from edge.errors import EndOfStream
 from edge.files import open_file
-from edge.haar import HaarDetector
-from edge.health import Counters, Notifier
+from edge.haar import HaarDetector, HaarFollower
+from edge.health import Counters, Notifier, temperature_c
 from edge.messages import Origin, Topics
 from edge.mqtt import MqttLink
+from edge.pace import Pace
 from edge.pipeline import FaceDetector, FrameSource, Pipeline, Sight, Sink
 from edge.policy import EmotionPolicy
 from edge.records import Frame
+from edge.search import FaceSearch
 from edge.sinks import JsonLines, LineWriter
+from edge.spool import Spool
 from edge.tracker import Tracker
 from edge.watch import Subscriber
 
@@ -81,11 +85,18 @@ def build_source(config: CameraConfig) -> FrameSource:
     return LiveSource(config)
 
 
-def build_pipeline(config: Config) -> tuple[Pipeline, TfliteClassifier]:
-    """The way from frame to events, and the network in it."""
-    classifier = TfliteClassifier.from_config(config.model)
-    detector = build_detector(config.detector)
-    return Pipeline(detector, Tracker(config.tracker), classifier, EmotionPolicy(config.emotion)), classifier
+def build_search(config: Config) -> FaceSearch:
+    """What finds faces, with a thread of its own while it is entered."""
+    # The pictures searched are small: OpenCV's own threads would cost more processor time than they save.
+    cv2.setNumThreads(1)
+    live = isinstance(config.camera.source, int) or is_live(config.camera.source)
+    return FaceSearch(build_detector(config.detector), HaarFollower(config.detector), config.search, live)
+
+
+def build_pipeline(config: Config, search: FaceSearch, classifier: TfliteClassifier) -> Pipeline:
+    """The way from frame to events."""
+    tracker, policy = Tracker(config.tracker), EmotionPolicy(config.emotion)
+    return Pipeline(search, tracker, classifier, policy, config.emotion.reads_per_s)
 
 
 def run(
@@ -95,10 +106,12 @@ def run(
 
     `print_events` writes events to standard output as JSON lines; `watch` writes what a subscriber receives there.
     """
-    pipeline, classifier = build_pipeline(config)
+    classifier = TfliteClassifier.from_config(config.model)
     origin = Origin(config.device, config.camera.name, classifier.model_id)
     with ExitStack() as stack:
-        loop = Loop(config, wishes, pipeline, origin, classifier.runtime)
+        search = stack.enter_context(build_search(config))
+        pipeline = build_pipeline(config, search, classifier)
+        loop = Loop(config, wishes, pipeline, search, origin, classifier.runtime)
         writer = stack.enter_context(LineWriter(sys.stdout.fileno())) if print_events or watch else None
         if print_events and writer is not None:
             loop.sinks.append(JsonLines(writer, origin))
@@ -123,7 +136,8 @@ def _build_link(
 
     client_id = settings.client_id or f"emotiond-{config.device}"
     topics = Topics(settings.base_topic, config.device, config.camera.name)
-    return MqttLink(settings, Dialer(settings, client_id), topics, origin, obey)
+    spool = stack.enter_context(Spool(config.spool))
+    return MqttLink(settings, Dialer(settings, client_id), topics, origin, spool, obey)
 
 
 @dataclass(slots=True)
@@ -133,14 +147,19 @@ class Loop:
     config: Config
     wishes: Wishes
     pipeline: Pipeline
+    search: FaceSearch
     origin: Origin
     runtime: str
     sinks: list[Sink] = field(default_factory=list)
     monitors: list[Monitor] = field(default_factory=list)
     _notifier: Notifier = field(default_factory=Notifier)
     _counters: Counters = field(default_factory=Counters)
+    _pace: Pace = field(init=False)
     _camera_status: str | None = None
     _stats_due_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._pace = Pace(self.config.pace.hot_c, temperature_c)
 
     def run(self, source: FrameSource, max_frames: int | None) -> None:
         """Until the source ends, `max_frames` are done or someone wishes to stop."""
@@ -154,8 +173,8 @@ class Loop:
                 break
             if frame is not None or self._camera_status is not None:
                 self._report(source)
-            if frame is None:
-                continue
+            if frame is None or self._camera_status == "paused":
+                continue  # also the frame that was taken just before the pause
             self._hand_on(self.pipeline.step(frame))
             self._counters.frame_done(frame.captured_at)
             done += 1
@@ -190,8 +209,13 @@ class Loop:
                 monitor.camera_status(status)
         for monitor in self.monitors:
             monitor.raise_failure()
+        if self._pace.check(self._counters.done, source.drops["superseded"]):
+            self.search.slowdown = self._pace.slowdown
+            source.thin(self._pace.every)
+            log.info("%s: pace now %s", self.config.camera.name, self._pace.figures)
         if time.monotonic() >= self._stats_due_at:
             self._stats_due_at += self.config.mqtt.stats_interval_s
             for monitor in self.monitors:
                 drops = {**source.drops, **monitor.drops}
-                monitor.stats(self._counters.stats_message(self.origin, self.runtime, drops, monitor.queued))
+                work = {**self.search.figures, "pace": self._pace.figures}
+                monitor.stats(self._counters.stats_message(self.origin, self.runtime, drops, monitor.queued, work))

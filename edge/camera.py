@@ -54,6 +54,31 @@ class LatestFrame:
             return frame
 
 
+class Thinning:
+    """Which frames of a camera are taken at all: decoding those that are not would be wasted."""
+
+    def __init__(self, max_fps: float | None) -> None:
+        self._interval_s = 1 / max_fps if max_fps else 0.0
+        self._due_at = -float("inf")
+        self._arrived = 0
+        self.every = 1
+        """Of so many frames one is taken."""
+        self.dropped = {"over_max_fps": 0, "too_hot": 0}
+
+    def takes(self, at: float) -> bool:
+        """Whether the frame that came at `at` (seconds) is one to take; it is counted if not."""
+        # Half an interval early is in time: a camera at exactly this rate jitters.
+        if at < self._due_at - self._interval_s / 2:
+            self.dropped["over_max_fps"] += 1
+            return False
+        self._due_at = max(self._due_at, at - self._interval_s / 2) + self._interval_s
+        self._arrived += 1
+        if self._arrived % self.every:
+            self.dropped["too_hot"] += 1
+            return False
+        return True
+
+
 class LiveSource:
     """A webcam or a network stream, read by one thread that also opens it anew whenever it is lost.
 
@@ -69,6 +94,7 @@ class LiveSource:
         self._problem: str | None = None  # why there are no frames now; None while there are
         self._first_frame_due_at = float("inf")
         self._undecodable = 0
+        self._thinning = Thinning(config.max_fps)
         self._seq = 0
         self._last_frame_at = -float("inf")
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
@@ -81,7 +107,15 @@ class LiveSource:
     @property
     def drops(self) -> dict[str, int]:
         """Frames that were captured and not used, by cause."""
-        return {"superseded": self._latest.superseded, "undecodable": self._undecodable}
+        return {
+            "superseded": self._latest.superseded,
+            "undecodable": self._undecodable,
+            **self._thinning.dropped,
+        }
+
+    def thin(self, every: int) -> None:
+        """Take only one of so many frames."""
+        self._thinning.every = every
 
     def __enter__(self) -> "LiveSource":
         # Opening and the first read may each take `timeout_s`.
@@ -135,6 +169,9 @@ class LiveSource:
                 self._lost("gives no frames")
                 return
             frames += 1
+            if not self._thinning.takes(captured_at):
+                self._last_frame_at = captured_at
+                continue
             image = usable(capture.retrieve()[1])
             if image is None:
                 self._undecodable += 1

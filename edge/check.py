@@ -1,5 +1,6 @@
 """`emotiond check`: proves model, camera and broker one by one, as the daemon would use them."""
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,8 +14,10 @@ from edge.classifier import TfliteClassifier, installed_runtimes, shipped_model
 from edge.config import Config, without_secret
 from edge.connection import Dialer, passing_client_id
 from edge.errors import ConfigError, EmotiondError, EndOfStream, ServiceUnavailableError
+from edge.eventfile import DamagedError, EventFile, InUseError
 from edge.golden import deviation
 from edge.preprocess import FACE_SIZE
+from edge.spool import state_folder
 
 FRAME_TIMEOUT_S = 5.0
 
@@ -42,6 +45,7 @@ def _proofs(config: Config) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "model", lambda: _prove_model(config)
     yield "detector", lambda: _prove_detector(config)
     yield "camera", lambda: _prove_camera(config)
+    yield "spool", lambda: _prove_spool(config)
     yield "broker", lambda: _prove_broker(config)
 
 
@@ -84,6 +88,20 @@ def _prove_camera(config: Config) -> str:
     if frame is None:
         raise ServiceUnavailableError(f"camera.source: {name}: opens, but gives no frame")
     return f"{name}, {frame.size[0]}x{frame.size[1]} px"
+
+
+def _prove_spool(config: Config) -> str:
+    folder = state_folder(config.spool)
+    if folder is None:
+        return "events wait in memory only (spool.folder: null)"
+    try:
+        file = EventFile(folder)
+    except InUseError:
+        return f"{folder}, in use by a running emotiond"
+    except (OSError, sqlite3.Error, DamagedError) as error:
+        raise ConfigError(f"spool.folder: {folder}: cannot be used: {error}") from None
+    file.close()
+    return f"{folder}, {file.count} events wait"
 
 
 def _prove_broker(config: Config) -> str:

@@ -82,6 +82,7 @@ class CameraConfig(_Settings):
     width: Annotated[int, Field(ge=16, le=16384)] | None = None
     height: Annotated[int, Field(ge=16, le=16384)] | None = None
     fps: Annotated[float, Field(gt=0, le=1000)] | None = None
+    max_fps: Annotated[float, Field(gt=0, le=1000)] | None = None
     realtime: bool | None = None
     loop: bool | None = None
     timeout_s: Annotated[float, Field(ge=0.1, le=60)] = 2.0
@@ -103,6 +104,30 @@ class HaarConfig(_Settings):
     scale_factor: Annotated[float, Field(ge=1.01, le=4)] = 1.2
     min_neighbors: Annotated[int, Field(ge=0, le=100)] = 4
     min_face: Annotated[int, Field(ge=1, le=8192)] = 48
+    follow_neighbors: Annotated[int, Field(ge=0, le=100)] = 2
+
+
+def _region(value: Any) -> Any:
+    if value is None:
+        return None
+    if not (isinstance(value, list | tuple) and len(value) == 4):
+        raise ValueError("must be [left, top, right, bottom], each a share of the picture from 0 to 1")
+    left, top, right, bottom = value
+    if not all(isinstance(side, int | float) and not isinstance(side, bool) for side in value):
+        raise ValueError("must be four numbers: [left, top, right, bottom], each a share of the picture from 0 to 1")
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise ValueError("must be [left, top, right, bottom] with 0 <= left < right <= 1 and 0 <= top < bottom <= 1")
+    return tuple(float(side) for side in value)
+
+
+class SearchConfig(_Settings):
+    """When the whole picture is searched; between, known faces are followed."""
+
+    interval_s: Annotated[float, Field(ge=0, le=3600)] = 0.5
+    empty_interval_s: Annotated[float, Field(ge=0, le=3600)] = 0.1
+    join_after_s: Annotated[float, Field(ge=0, le=3600)] = 0.2
+    skip_still: bool = True
+    region: Annotated[tuple[float, float, float, float] | None, BeforeValidator(_region)] = None
 
 
 class TrackerConfig(_Settings):
@@ -110,6 +135,7 @@ class TrackerConfig(_Settings):
 
     min_overlap: Probability = 0.25
     confirm_frames: Annotated[int, Field(ge=1, le=1000)] = 3
+    sure_confidence: Annotated[float, Field(ge=0)] = 8.0
     coast_s: Seconds = 0.8
     box_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
@@ -125,6 +151,7 @@ class ModelConfig(_Settings):
 class EmotionConfig(_Settings):
     """When an emotion becomes a face's stable one."""
 
+    reads_per_s: Annotated[float, Field(gt=0, le=1000)] = 15.0
     smoothing_s: Seconds = 0.4
     min_confidence: Probability = 0.45
     dwell_s: Seconds = 0.5
@@ -149,7 +176,6 @@ class MqttConfig(_Settings):
     ca_file: FilePath | None = None
     cert_file: FilePath | None = None
     key_file: FilePath | None = None
-    queue_size: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     live_rate_hz: Annotated[float, Field(ge=0, le=1000)] = 5.0
     stats_interval_s: Annotated[float, Field(ge=0.1, le=86400)] = 30.0
     commands: bool = False
@@ -207,6 +233,22 @@ class MqttConfig(_Settings):
         return password
 
 
+class PaceConfig(_Settings):
+    """When the device spares itself."""
+
+    hot_c: Annotated[float, Field(ge=0, le=150)] | None = 80.0
+
+
+class SpoolConfig(_Settings):
+    """Where events wait for the broker, and how many at most."""
+
+    folder: FilePath | None = None
+    max_events: Annotated[int, Field(ge=1, le=10_000_000)] = 100_000
+    max_mb: Annotated[float, Field(ge=0.01, le=10_000)] = 64.0
+    max_age_s: Annotated[float, Field(ge=1, le=315_360_000)] = 604_800.0
+    sync_s: Annotated[float, Field(ge=0.05, le=60)] = 1.0
+
+
 class LogConfig(_Settings):
     """What is written to standard error."""
 
@@ -225,8 +267,11 @@ class Config(_Settings):
     device: TopicLevel = Field(default_factory=_host_name)
     camera: CameraConfig = CameraConfig()
     detector: HaarConfig = HaarConfig()
+    search: SearchConfig = SearchConfig()
     tracker: TrackerConfig = TrackerConfig()
     model: ModelConfig = ModelConfig()
     emotion: EmotionConfig = EmotionConfig()
     mqtt: MqttConfig = MqttConfig()
+    pace: PaceConfig = PaceConfig()
+    spool: SpoolConfig = SpoolConfig()
     log: LogConfig = LogConfig()

@@ -94,7 +94,7 @@ class Connection:
             self.close()
             raise BrokerRefusesError(f"{where}: refuses: {answer} (reason code {answer.value})", answer.value)
 
-    def publish(self, topic: str, payload: str, qos: int, retain: bool) -> int:
+    def publish(self, topic: str, payload: str | bytes, qos: int, retain: bool) -> int:
         """Hand a message to paho's network thread; returns the id that comes back in `acknowledged`."""
         return self.client.publish(topic, payload, qos, retain).mid
 

@@ -35,7 +35,8 @@ def open_file(config: CameraConfig, source: str) -> "FileSource":
     Raises InputNotFoundError for what is not there, BadDataError for what is no video.
     """
     if source == "builtin":
-        return FileSource(source, clip.frames, realtime=config.realtime is not False, loop=config.loop is not False)
+        realtime, loop = config.realtime is not False, config.loop is not False
+        return FileSource(source, clip.frames, realtime, loop, config.max_fps)
     realtime, loop = bool(config.realtime), bool(config.loop)
     path = Path(source.removeprefix("file://"))
     try:
@@ -44,19 +45,24 @@ def open_file(config: CameraConfig, source: str) -> "FileSource":
         raise InputNotFoundError(f"camera.source: {source}: {error.strerror}") from None
     if pictures is not None:
         fps = config.fps or FALLBACK_FPS
-        return FileSource(source, lambda: _read_pictures(pictures, fps), realtime, loop)
+        return FileSource(source, lambda: _read_pictures(pictures, fps), realtime, loop, config.max_fps)
     if not path.is_file():
         raise InputNotFoundError(f"camera.source: {source}: no such file, folder or camera")
     _open_video(path).release()
-    return FileSource(source, lambda: _read_video(path), realtime, loop)
+    return FileSource(source, lambda: _read_video(path), realtime, loop, config.max_fps)
 
 
 class FileSource:
-    """Every picture of a file in order; nothing is dropped, so the same file gives the same events."""
+    """Every picture of a file in order; nothing is dropped but what is over `max_fps` of the file's own time.
+
+    So the same file gives the same events.
+    """
 
     online = True
 
-    def __init__(self, name: str, pictures: Callable[[], Pictures], realtime: bool, loop: bool) -> None:
+    def __init__(
+        self, name: str, pictures: Callable[[], Pictures], realtime: bool, loop: bool, max_fps: float | None = None
+    ) -> None:
         self._name, self._open, self._realtime, self._loop = name, pictures, realtime, loop
         self._pictures = pictures()
         self._pending: tuple[float, Image] | None = None
@@ -64,11 +70,16 @@ class FileSource:
         self._pass_began_at_seq, self._pass_offset_s, self._position_s = 0, 0.0, 0.0
         self._opened_at, self._opened_wall = time.monotonic(), _utc_now()
         self._undecodable = 0
+        self._interval_s = 0.99 / max_fps if max_fps else 0.0  # frames at exactly this rate are all taken
+        self._over_max_fps, self._taken_at_s = 0, -float("inf")
 
     @property
     def drops(self) -> dict[str, int]:
         """Pictures that were passed over, by cause."""
-        return {"superseded": 0, "undecodable": self._undecodable}
+        return {"superseded": 0, "undecodable": self._undecodable, "over_max_fps": self._over_max_fps, "too_hot": 0}
+
+    def thin(self, every: int) -> None:
+        """Declined: a file's events do not depend on how hot the device is."""
 
     def __enter__(self) -> "FileSource":
         self._opened_at, self._opened_wall = time.monotonic(), _utc_now()
@@ -100,9 +111,13 @@ class FileSource:
         while True:
             for position_s, image in self._pictures:
                 self._position_s = self._pass_offset_s + position_s
-                if image is not None:
+                if image is None:
+                    self._undecodable += 1
+                elif self._position_s - self._taken_at_s < self._interval_s:
+                    self._over_max_fps += 1
+                else:
+                    self._taken_at_s = self._position_s
                     return self._position_s, image
-                self._undecodable += 1
             if self._seq == 0:
                 raise BadDataError(f"camera.source: {self._name}: no picture in it can be decoded")
             if not self._loop or self._seq == self._pass_began_at_seq:

@@ -16,6 +16,7 @@ from edge import __version__
 from edge.messages import SCHEMA_VERSION, Origin, timestamp
 
 LATENCIES_KEPT = 4096  # of the newest frames between two stats messages
+FRAME_DROPS = ("superseded", "undecodable", "over_max_fps", "too_hot")  # by the camera; the other drops are messages
 THERMAL_ZONE = Path("/sys/class/thermal/thermal_zone0/temp")  # m°C; the processor's on a Raspberry Pi
 
 
@@ -53,18 +54,26 @@ class Counters:
         self._started_at = time.monotonic()
         self._began_at = self._started_at
         self._frames, self._drops_before = 0, 0
+        self.done = 0
+        """Frames since the start."""
         self._latencies_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
 
     def frame_done(self, captured_at: float) -> None:
         """A frame's events were handed on."""
         self._frames += 1
+        self.done += 1
         self._latencies_ms.append((time.monotonic() - captured_at) * 1000)
 
-    def stats_message(self, origin: Origin, runtime: str, drops: Mapping[str, int], queued: int) -> dict[str, Any]:
-        """The figures since the last call; drops are totals since the start, by cause."""
+    def stats_message(
+        self, origin: Origin, runtime: str, drops: Mapping[str, int], queued: int, work: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The figures since the last call; drops are totals since the start, by cause.
+
+        work: what the search says of itself and how it is slowed down, as it is.
+        """
         now = time.monotonic()
         seconds = max(now - self._began_at, 1e-3)
-        not_processed = drops.get("superseded", 0) + drops.get("undecodable", 0)
+        not_processed = sum(drops.get(cause, 0) for cause in FRAME_DROPS)
         arrived = self._frames + not_processed - self._drops_before
         latency_ms = None
         if self._latencies_ms:
@@ -78,8 +87,9 @@ class Counters:
             "fps_out": round(self._frames / seconds, 1),
             "latency_ms": latency_ms,
             "drops": dict(drops),
+            **work,
             "queue": queued,
-            "temperature_c": _temperature_c(),
+            "temperature_c": temperature_c(),
             "uptime_s": round(now - self._started_at),
             "version": __version__,
             "model": origin.model,
@@ -91,7 +101,8 @@ class Counters:
         return message
 
 
-def _temperature_c() -> float | None:
+def temperature_c() -> float | None:
+    """The processor's, in degrees Celsius; None where it is not told."""
     try:
         return int(THERMAL_ZONE.read_text()) / 1000
     except (OSError, ValueError):

@@ -19,7 +19,7 @@ from edge.errors import ServiceUnavailableError
 from edge.messages import Origin, Topics, dominant, emotion_message, encode, event_message, faces_message
 from edge.pipeline import Sight
 from edge.records import Event
-from edge.spool import MemorySpool
+from edge.spool import Spool
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +35,17 @@ class MqttLink:
     """
 
     def __init__(
-        self, config: MqttConfig, dialer: Dialer, topics: Topics, origin: Origin, on_command: Callable[[str], None]
+        self,
+        config: MqttConfig,
+        dialer: Dialer,
+        topics: Topics,
+        origin: Origin,
+        spool: Spool,
+        on_command: Callable[[str], None],
     ) -> None:
         self._config, self._dialer, self._topics, self._origin = config, dialer, topics, origin
         self._on_command = on_command
-        self._spool = MemorySpool(config.queue_size)
+        self._spool = spool
         self._retained: dict[str, str] = {}
         self._passing: dict[str, str] = {}  # live messages: the newest of each topic
         self._unsent: dict[str, None] = {}  # retained topics that this connection was not given yet, in order
@@ -58,10 +64,12 @@ class MqttLink:
 
     def __enter__(self) -> "MqttLink":
         self._set_state(self._topics.status, "online")
+        self._spool.on_stored = self._work.set
         self._thread.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._spool.flush(FAREWELL_S / 4)  # so that no event follows `stopped`
         self.camera_status("offline")
         self._set_state(self._topics.status, "stopped")
         self._closing = True
@@ -70,9 +78,9 @@ class MqttLink:
         self._thread.join(0.1 if self._problem is not None else FAREWELL_S + 0.2)
 
     def raise_failure(self) -> None:
-        """Raise what ended the sending thread, if anything did."""
-        if self._failure is not None:
-            raise self._failure
+        """Raise what ended the sending or the writing thread, if anything did."""
+        if (failure := self._failure or self._spool.failure) is not None:
+            raise failure
 
     @property
     def queued(self) -> int:
@@ -83,15 +91,14 @@ class MqttLink:
     def drops(self) -> dict[str, int]:
         """Messages that were not sent, by cause."""
         return {
-            "events_overflowed": self._spool.dropped,
+            **self._spool.drops,
             "events_refused": self._events_refused,
             "live_dropped": self._live_dropped,
         }
 
     def publish(self, event: Event) -> None:
         """Send an event, now or when the broker is back. When the spool is full its oldest event goes."""
-        self._spool.append(encode(event_message(event, self._origin)))
-        self._work.set()
+        self._spool.append(self._topics.of_camera("events"), encode(event_message(event, self._origin)))
 
     def show(self, sight: Sight) -> None:
         """Send the faces of a frame, at most `live_rate_hz`; and the dominant emotion when it changes."""
@@ -112,7 +119,7 @@ class MqttLink:
 
     def stats(self, message: dict[str, Any]) -> None:
         """Send the daemon's figures."""
-        self._pass(self._topics.stats, encode(message))
+        self._pass(self._topics.stats, encode({**message, "spool": self._spool.figures()}))
 
     def _set_state(self, topic: str, text: str) -> None:
         with self._lock:
@@ -179,7 +186,7 @@ class MqttLink:
             self._send(connection)
             if closing:
                 deadline = min(deadline, time.monotonic() + FAREWELL_S)
-                if not self._in_flight and not self._spool.after(self._last_sent, 1):
+                if not self._in_flight and not self._spool.after(self._last_sent, 1) and not self._unsent:
                     return
 
     def _send(self, connection: Connection) -> None:
@@ -189,10 +196,9 @@ class MqttLink:
             passing = list(self._passing.items())
             self._passing.clear()
         # Events first, so that none follows `stopped`.
-        for number, message in self._spool.after(self._last_sent, max(0, IN_FLIGHT_MAX - len(self._in_flight))):
-            mid = connection.publish(self._topics.of_camera("events"), message, qos=1, retain=False)
-            self._in_flight[mid] = number
-            self._last_sent = number
+        for row in self._spool.after(self._last_sent, max(0, IN_FLIGHT_MAX - len(self._in_flight))):
+            self._in_flight[connection.publish(row.topic, row.payload, qos=1, retain=False)] = row.number
+            self._last_sent = row.number
         for topic, text in states:
             self._in_flight[connection.publish(topic, text, qos=1, retain=True)] = None
         for topic, text in passing:

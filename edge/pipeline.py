@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from edge.policy import EmotionPolicy
 from edge.preprocess import crop_face
-from edge.records import Event, Face, Frame, Reading, Scores
+from edge.records import Box, Event, Face, Frame, Reading, Scores, Track
 from edge.tracker import Tracker
 
 
@@ -25,6 +25,9 @@ class FrameSource(Protocol):
     def drops(self) -> dict[str, int]:
         """Frames that were not given, by cause."""
 
+    def thin(self, every: int) -> None:
+        """Give only one of so many frames, to spare the processor; a source that drops nothing may decline."""
+
     def take(self, timeout: float) -> Frame | None:
         """The next frame, or None if there is none within `timeout` seconds. Raises EndOfStream."""
 
@@ -38,8 +41,18 @@ class FrameSource(Protocol):
 class FaceDetector(Protocol):
     """Finds the faces of a frame."""
 
-    def detect(self, frame: Frame) -> list[Face]:
-        """All of them, largest first."""
+    def detect(self, frame: Frame, window: Box | None = None) -> list[Face]:
+        """All of them, largest first; only those in a part of the frame, if `window` is given."""
+
+
+class FaceSearch(Protocol):
+    """Finds the faces of successive frames."""
+
+    def find(self, frame: Frame, known: Sequence[Box]) -> list[Face]:
+        """Those of the next frame. known: where faces were in the frame before."""
+
+    def clear(self) -> None:
+        """Forget what was seen: what comes next is another picture."""
 
 
 class Classifier(Protocol):
@@ -67,29 +80,56 @@ class Sight:
 
 
 class Pipeline:
-    """One camera's way from frame to events; holds what is known of its faces."""
+    """One camera's way from frame to events; holds what is known of its faces.
 
-    def __init__(self, detector: FaceDetector, tracker: Tracker, classifier: Classifier, policy: EmotionPolicy) -> None:
-        self._detector, self._tracker, self._classifier, self._policy = detector, tracker, classifier, policy
+    reads_per_s: each face is read so often at most; its scores hold until it is read again. Emotions change more
+    slowly than frames come.
+    """
+
+    def __init__(
+        self, search: FaceSearch, tracker: Tracker, classifier: Classifier, policy: EmotionPolicy, reads_per_s: float
+    ) -> None:
+        self._search, self._tracker, self._classifier, self._policy = search, tracker, classifier, policy
+        # A tenth less, so that frames at exactly this rate are all read.
+        self._read_every_s = 0.9 / reads_per_s
+        self._reads: dict[int, _Read] = {}
         self._last_frame: Frame | None = None
 
     def step(self, frame: Frame) -> Sight:
         """Find, follow and read the faces of a frame."""
         if self._last_frame is not None and frame.size != self._last_frame.size:
-            self._tracker.clear()  # boxes of another resolution mean other places
-        faces = self._detector.detect(frame)
+            self._forget()  # boxes of another resolution mean other places
+        faces = self._search.find(frame, self._tracker.known)
         tracks = self._tracker.update(faces, frame.media_time)
-        visible = [track for track in tracks if track.missed == 0]
-        crops = [crop_face(frame.grey, track.box) for track in visible]
-        scores = dict(zip((track.id for track in visible), self._classifier.classify(crops), strict=True))
-        readings, events = self._policy.update(tracks, [scores.get(track.id) for track in tracks], frame)
+        readings, events = self._policy.update(tracks, self._read(tracks, frame), frame)
         self._last_frame = frame
         return Sight(frame, readings, events)
 
     def finish(self) -> Sight | None:
         """End all faces, because no frame follows for now; None if there never was a frame."""
-        self._tracker.clear()
+        self._forget()
         if self._last_frame is None:
             return None
         readings, events = self._policy.update([], [], self._last_frame)
         return Sight(self._last_frame, readings, events)
+
+    def _read(self, tracks: Sequence[Track], frame: Frame) -> list[Scores | None]:
+        """The scores of each track, None for one that is not in the frame; all that are due are read in one go."""
+        at = frame.media_time
+        visible = [track for track in tracks if track.missed == 0]
+        due = [t for t in visible if t.id not in self._reads or at - self._reads[t.id].at >= self._read_every_s]
+        new = self._classifier.classify([crop_face(frame.image, track.box) for track in due])
+        self._reads |= {track.id: _Read(at, scores) for track, scores in zip(due, new, strict=True)}
+        self._reads = {track.id: self._reads[track.id] for track in tracks if track.id in self._reads}
+        return [self._reads[track.id].scores if track.missed == 0 else None for track in tracks]
+
+    def _forget(self) -> None:
+        self._tracker.clear()
+        self._search.clear()
+        self._reads.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    at: float
+    scores: Scores

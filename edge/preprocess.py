@@ -1,4 +1,4 @@
-"""From a grey picture and a face box to the network's input. Training, conversion and benchmarks use the same code."""
+"""From a picture and a face box to the network's input. Training, conversion and benchmarks use the same code."""
 
 import cv2
 import numpy as np
@@ -30,19 +30,26 @@ def usable(image: object) -> npt.NDArray[np.uint8] | None:
     return image if channels == 3 else None
 
 
-def crop_face(grey: npt.NDArray[np.uint8], box: Box, margin: float = CROP_MARGIN) -> npt.NDArray[np.uint8]:
+def as_grey(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """(h, w) luminance of a (h, w, 3) BGR or (h, w) grey picture."""
+    return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
+
+
+def crop_face(image: npt.NDArray[np.uint8], box: Box, margin: float = CROP_MARGIN) -> npt.NDArray[np.uint8]:
     """Cut the square around `box` and scale it to the network's input.
 
-    grey: (height, width) uint8. Where the square leaves the picture, the picture's border is repeated.
+    image: (height, width, 3) BGR or (height, width) grey, uint8; only the square is made grey. Where the square leaves
+    the picture, the picture's border is repeated.
     Returns (48, 48) uint8. Raises ValueError for a box that does not touch the picture.
     """
-    height, width = grey.shape
+    height, width = image.shape[:2]
     side = max(1, round(max(box.w, box.h) * (1 + 2 * margin)))
     left, top = round(box.x + box.w / 2 - side / 2), round(box.y + box.h / 2 - side / 2)
     right, bottom = left + side, top + side
-    inside = grey[max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
+    inside = image[max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
     if inside.size == 0:
         raise ValueError(f"face box {box} lies outside the picture of {width}x{height}")
+    inside = as_grey(inside)
     overhang = (max(0, -top), max(0, bottom - height), max(0, -left), max(0, right - width))
     if any(overhang):
         inside = np.asarray(cv2.copyMakeBorder(inside, *overhang, cv2.BORDER_REPLICATE), np.uint8)

@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from edge import clip
-from edge.app import build_pipeline, build_source
+from edge.app import build_pipeline, build_search, build_source
+from edge.classifier import TfliteClassifier
 from edge.config import Config
 from edge.draw import caption, draw
 from edge.errors import ConfigError, EndOfStream, ServiceUnavailableError
 from edge.output import write_file
-from edge.pipeline import FrameSource, Sight
+from edge.pipeline import FrameSource, Pipeline, Sight
 from edge.preprocess import usable
 
 WINDOW = "emotiond"
@@ -85,8 +86,9 @@ def run(config: Config, source_given: bool, stills: Path) -> None:
         if camera.realtime is None:
             camera = camera.model_copy(update={"realtime": True})  # people look at a file as fast as it happened
         config = config.model_copy(update={"camera": camera})
-        with build_source(camera) as source:
-            _show(config, source, View(stills))
+        classifier = TfliteClassifier.from_config(config.model)
+        with build_search(config) as search, build_source(camera) as source:
+            _show(build_pipeline(config, search, classifier), source, View(stills))
     finally:
         cv2.destroyAllWindows()
 
@@ -111,7 +113,7 @@ def check_display() -> None:
 def find_choices() -> list[Choice]:
     """The webcams that give a picture, and the built-in clip."""
     os.environ["OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"] = "2"  # s
-    choices = []
+    choices: list[Choice] = []
     for device in sorted(Path("/dev").glob("video*"), key=lambda path: (len(path.name), path.name)):
         capture = cv2.VideoCapture(str(device), cv2.CAP_V4L2)
         picture = usable(capture.read()[1]) if capture.isOpened() else None
@@ -162,8 +164,7 @@ def contact_sheet(choices: Sequence[Choice]) -> npt.NDArray[np.uint8]:
     return sheet
 
 
-def _show(config: Config, source: FrameSource, view: View) -> None:
-    pipeline, _ = build_pipeline(config)
+def _show(pipeline: Pipeline, source: FrameSource, view: View) -> None:
     sight: Sight | None = None
     while not view.quit:
         frame = None

@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import Literal
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -14,9 +12,9 @@ from edge.labels import EMOTIONS
 EventType = Literal["new", "update", "end"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One picture of a source. Without slots, so that `grey` is made once and only when asked for."""
+    """One picture of a source."""
 
     image: npt.NDArray[np.uint8]
     """(height, width, 3) BGR or (height, width) grey."""
@@ -30,18 +28,16 @@ class Frame:
     """Seconds on the source's own clock, which durations are measured on: the position in a file (so that a
     file gives the same events at any speed), `captured_at` for a live source."""
 
-    @cached_property
-    def grey(self) -> npt.NDArray[np.uint8]:
-        """(height, width) uint8 luminance."""
-        return (
-            self.image if self.image.ndim == 2 else np.asarray(cv2.cvtColor(self.image, cv2.COLOR_BGR2GRAY), np.uint8)
-        )
-
     @property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
         height, width = self.image.shape[:2]
         return width, height
+
+    @property
+    def whole(self) -> "Box":
+        """The box of the whole picture."""
+        return Box(0, 0, *self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +48,33 @@ class Box:
     y: int
     w: int
     h: int
+
+    def common(self, other: "Box") -> "Box | None":
+        """The part that both cover; None if they do not touch."""
+        left, top = max(self.x, other.x), max(self.y, other.y)
+        right, bottom = min(self.x + self.w, other.x + other.w), min(self.y + self.h, other.y + other.h)
+        return Box(left, top, right - left, bottom - top) if right > left and bottom > top else None
+
+    def grown(self, by: int) -> "Box":
+        """Larger by so many pixels on every side."""
+        return Box(self.x - by, self.y - by, self.w + 2 * by, self.h + 2 * by)
+
+    def overlap(self, other: "Box") -> float:
+        """Intersection over union, 0 to 1."""
+        shared = self.common(other)
+        if shared is None:
+            return 0.0
+        area = shared.w * shared.h
+        return area / (self.w * self.h + other.w * other.h - area)
+
+    def holds_centre_of(self, other: "Box") -> bool:
+        """Whether the middle of `other` lies in this one."""
+        x, y = other.x + other.w / 2, other.y + other.h / 2
+        return self.x <= x < self.x + self.w and self.y <= y < self.y + self.h
+
+    def cut(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """This part of a picture, as a view; the box must lie inside."""
+        return image[self.y : self.y + self.h, self.x : self.x + self.w]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,38 +1,300 @@
-"""Events that the broker has not acknowledged yet."""
+"""Events that the broker has not acknowledged yet: on disk where there is a folder, else in memory.
+
+`append` only leaves an event in memory. A thread of its own writes it to the file at once, and has the medium synced
+at most once in `sync_s`; what is sent has been written before. So a killed process loses nothing that was written,
+which takes some milliseconds, and a power cut at most what came in the last `sync_s`.
+"""
 
 import itertools
+import logging
+import os
+import sqlite3
 import threading
+import time
 from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edge.config import SpoolConfig
+from edge.errors import ServiceUnavailableError
+from edge.eventfile import DamagedError, EventFile, InUseError, Row, put_aside
+
+log = logging.getLogger(__name__)
+
+MEMORY_BYTES_MAX = 8_000_000  # of events without a folder, or while the disk takes nothing
+BATCH = 1000  # rows read at once when many go
+TIDY_S = 10.0  # between looks for events that are too old, while nothing else happens
 
 
-class MemorySpool:
-    """Keeps messages in order until they are removed; when full, the oldest go and are counted. Thread-safe."""
+def state_folder(config: SpoolConfig) -> Path | None:
+    """Where events are kept; None is in memory. systemd's StateDirectory= is the default."""
+    if config.folder is not None:
+        return config.folder
+    folders = os.environ.get("STATE_DIRECTORY", "")
+    return Path(folders.split(":")[0]) if folders else None
 
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
-        self._messages: OrderedDict[int, str] = OrderedDict()
-        self._numbers = itertools.count(1)
-        self._lock = threading.Lock()
-        self.dropped = 0
 
-    def append(self, message: str) -> None:
-        """Keep a message behind all others."""
+class Spool:
+    """A queue of messages, bounded in number, bytes and age; when it is full the oldest go, and are counted.
+
+    A context manager; `append`, `len` and the figures may be used from any thread, the others from one. `on_stored`
+    is called when there is something new to send. Raises ServiceUnavailableError if another process has the folder.
+    """
+
+    def __init__(self, config: SpoolConfig, on_stored: Callable[[], None] = lambda: None) -> None:
+        self.on_stored = on_stored
+        self._config = config
+        self._folder = state_folder(config)
+        self._began_at, self._began_monotonic = time.time(), time.monotonic()
+        self._fresh: OrderedDict[int, Row] = OrderedDict()  # not in the file, in order
+        self._fresh_bytes = 0
+        self._gone: set[int] = set()  # acknowledged, and still in the file
+        self._highest_gone = 0
+        self._lock = threading.Lock()  # guards these; never held while the disk works
+        self._file: EventFile | None = None
+        self._file_lock = threading.Lock()  # guards the file; taken before the other
+        self._problem: str | None = None  # why the disk takes nothing now
+        self._dirty = True  # the limits may have changed since the last run
+        self._sync_due_at = 0.0
+        self.overflowed, self.expired, self.damaged, self.write_failures, self._syncs = 0, 0, 0, 0, 0
+        self._measured = (time.monotonic(), 0, 0)
+        self._closing = False
+        self.failure: BaseException | None = None  # what ended the writing thread
+        self._work = threading.Event()
+        if self._folder is not None:
+            self._file = self._open(self._folder)
+        self._numbers = itertools.count(self._file.highest + 1 if self._file else 1)
+        if len(self):
+            log.info("%d events of an earlier run wait in %s", len(self), self._folder)
+        self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
+
+    def __enter__(self) -> "Spool":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._closing = True
+        self._work.set()
+        if self._file is not None:
+            self._thread.join(timeout=1.0)  # a medium that hangs must not hold up the end
+        if self._fresh:
+            log.warning("%d events that the broker did not get are lost with this process; see spool.folder", len(self))
+
+    def __len__(self) -> int:
+        in_file = self._file.count - len(self._gone) if self._file else 0
+        return max(0, in_file) + len(self._fresh)
+
+    def append(self, topic: str, message: str) -> None:
+        """Keep a message behind all others. Never waits for the disk."""
+        row = Row(next(self._numbers), self._now(), topic, message.encode())
         with self._lock:
-            self._messages[next(self._numbers)] = message
-            if len(self._messages) > self._capacity:
-                self._messages.popitem(last=False)
-                self.dropped += 1
+            self._fresh[row.number] = row
+            self._fresh_bytes += len(row.payload)
+            while len(self._fresh) > self._config.max_events or self._fresh_bytes > self._memory_max:
+                self._forget(next(iter(self._fresh)))
+                self.overflowed += 1
+        self._work.set()
+        if self._file is None or self._problem is not None:
+            self.on_stored()
 
-    def after(self, number: int, limit: int) -> list[tuple[int, str]]:
-        """The oldest `limit` messages whose number is larger than `number`, with their numbers."""
-        with self._lock:
-            newer = (item for item in self._messages.items() if item[0] > number)
-            return list(itertools.islice(newer, limit))
+    def flush(self, timeout_s: float) -> None:
+        """Wait until all that was appended can be sent, or for `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        while self._file is not None and self._problem is None and self._fresh and time.monotonic() < deadline:
+            time.sleep(0.002)
+
+    def after(self, number: int, limit: int) -> list[Row]:
+        """The oldest `limit` messages whose number is larger than `number`.
+
+        They are on disk where there is one; while it takes nothing, also from memory.
+        """
+        rows: list[Row] = []
+        with self._file_lock:
+            if (file := self._file) is not None:
+                # What is gone lies behind what is asked for, but on a new connection.
+                gone = len(self._gone) if number < self._highest_gone else 0
+                rows = self._guarded(lambda: file.after(number, limit + gone)) or []
+                rows = [row for row in rows if row.number not in self._gone][:limit]
+            if self._file is None or self._problem is not None:
+                last = rows[-1].number if rows else number
+                with self._lock:
+                    newer = (row for row in self._fresh.values() if row.number > last)
+                    rows += itertools.islice(newer, limit - len(rows))
+        return rows
 
     def remove(self, number: int) -> None:
         """The message arrived. One that was dropped meanwhile is no error."""
         with self._lock:
-            self._messages.pop(number, None)
+            if number in self._fresh:
+                self._forget(number)
+            elif self._file is not None:
+                self._gone.add(number)
+                self._highest_gone = max(self._highest_gone, number)
+                self._dirty = True
 
-    def __len__(self) -> int:
-        return len(self._messages)
+    @property
+    def drops(self) -> dict[str, int]:
+        """Events that were lost, by cause, since the start."""
+        return {"events_overflowed": self.overflowed, "events_expired": self.expired, "events_damaged": self.damaged}
+
+    def figures(self) -> dict[str, Any]:
+        """How much waits where, and what the medium was given since the last call."""
+        now, file = time.monotonic(), self._file
+        written = file.written if file else 0
+        before_at, before_written, before_syncs = self._measured
+        self._measured = (now, written, self._syncs)
+        seconds = max(now - before_at, 1e-3)
+        return {
+            "on_disk": file is not None and self._problem is None,
+            "bytes": self._fresh_bytes + (file.bytes if file else 0),
+            "written_bytes_per_s": round(max(0, written - before_written) / seconds),
+            "syncs_per_s": round((self._syncs - before_syncs) / seconds, 2),
+            "write_failures": self.write_failures,
+        }
+
+    def _now(self) -> float:
+        # UTC seconds that do not jump when a board without a clock of its own learns the time.
+        return self._began_at + time.monotonic() - self._began_monotonic
+
+    @property
+    def _memory_max(self) -> float:
+        return min(self._config.max_mb * 1e6, MEMORY_BYTES_MAX)
+
+    def _forget(self, number: int) -> None:
+        self._fresh_bytes -= len(self._fresh.pop(number).payload)
+
+    # Everything below works on the file.
+
+    def _open(self, folder: Path) -> EventFile | None:
+        try:
+            try:
+                return EventFile(folder)
+            except DamagedError as error:
+                log.error("%s is damaged (%s): put aside as %s, a new one is begun", folder, error, put_aside(folder))
+                return EventFile(folder)
+        except InUseError:
+            raise ServiceUnavailableError(f"spool.folder: {folder}: another emotiond uses it") from None
+        except (OSError, sqlite3.Error, DamagedError) as error:
+            self.write_failures += 1
+            log.error("spool.folder: %s: cannot be used: %s; events wait in memory only", folder, error)
+            return None
+
+    def _run(self) -> None:
+        try:
+            self._write_and_settle()
+        except BaseException as failure:  # noqa: BLE001 - not lost with this thread: the link raises it
+            self.failure = failure
+
+    def _write_and_settle(self) -> None:
+        while self._file is not None:
+            idle = not self._dirty and self._problem is None
+            self._work.wait(TIDY_S if idle else max(0.0, self._sync_due_at - time.monotonic()))
+            self._work.clear()
+            closing = self._closing
+            due = closing or time.monotonic() >= self._sync_due_at
+            if due or self._problem is None:
+                with self._file_lock:
+                    self._guarded(self._store)
+                self.on_stored()
+            if due:
+                self._sync_due_at = time.monotonic() + self._config.sync_s
+                self._settle()
+            if closing:
+                with self._file_lock:
+                    if self._file is not None:
+                        self._guarded(self._file.close)
+                return
+
+    def _store(self) -> None:
+        """Write what is fresh."""
+        assert self._file is not None
+        with self._lock:
+            rows = list(self._fresh.values())
+        if not rows:
+            return
+        self._file.add(rows)
+        self._dirty = True
+        with self._lock:
+            for row in rows:
+                if row.number in self._fresh:
+                    self._forget(row.number)
+                else:  # acknowledged, or pushed out, while it was written
+                    self._gone.add(row.number)
+                    self._highest_gone = max(self._highest_gone, row.number)
+        self._works_again()
+        self._bound()
+
+    def _settle(self) -> None:
+        """At most once in `sync_s`: remove what was acknowledged, hold to the limits, have the medium synced."""
+        with self._file_lock:
+            self._guarded(self._tidy)
+            dirty, self._dirty = self._dirty, False
+        # Without the lock: sending goes on while a slow card works.
+        if dirty and self._file is not None:
+            self._guarded(self._file.sync)
+            self._syncs += 1
+
+    def _tidy(self) -> None:
+        if self._file is None:
+            return
+        self._remove_gone()
+        self._bound()
+        self._drop_old()
+        self._file.tidy()
+
+    def _remove_gone(self) -> None:
+        assert self._file is not None
+        with self._lock:
+            gone = set(self._gone)
+        if gone:
+            self._file.remove(gone)
+            with self._lock:
+                self._gone -= gone
+            self._dirty = True
+            self._works_again()
+
+    def _bound(self) -> None:
+        """Drop the oldest rows past the limits."""
+        assert self._file is not None
+        limit = self._config
+        while self._file.count > limit.max_events or self._file.bytes > limit.max_mb * 1e6:
+            self._remove_gone()
+            too_many = self._file.count - limit.max_events
+            too_large = int((1 - limit.max_mb * 1e6 / max(1, self._file.bytes)) * self._file.count)
+            excess = max(1, too_many, too_large)
+            self.overflowed += self._file.remove([row.number for row in self._file.after(0, min(excess, BATCH))])
+
+    def _drop_old(self) -> None:
+        assert self._file is not None
+        while (oldest := self._file.after(0, BATCH)) and self._now() - oldest[0].at > self._config.max_age_s:
+            old = [row.number for row in oldest if self._now() - row.at > self._config.max_age_s]
+            self.expired += self._file.remove(set(old) - self._gone)
+            self._file.remove(old)
+
+    def _guarded(self, act: Callable[[], Any]) -> Any:
+        """Do something with the file; where that fails the events stay in memory, and it is tried again."""
+        try:
+            return act()
+        except DamagedError as error:
+            self._begin_anew(str(error))
+        except (OSError, sqlite3.Error, InUseError) as error:
+            self.write_failures += 1
+            if self._problem is None:
+                log.error("spool.folder: %s: %s; events wait in memory until it works again", self._folder, error)
+            self._problem = str(error)
+        return None
+
+    def _works_again(self) -> None:
+        if self._problem is not None:
+            log.info("spool.folder: %s works again", self._folder)
+            self._problem = None
+
+    def _begin_anew(self, problem: str) -> None:
+        assert self._file is not None and self._folder is not None
+        self.damaged += max(0, self._file.count - len(self._gone))
+        self._gone.clear()
+        log.error("%s is damaged (%s); its events are lost", self._file.path, problem)
+        self._file.close()
+        put_aside(self._folder)
+        self._file = self._open(self._folder)

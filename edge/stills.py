@@ -67,7 +67,7 @@ class Reader:
         """The faces of a (h, w, 3) BGR or (h, w) grey picture. One that nothing says clearly enough is uncertain."""
         frame = Frame(image, 0, 0.0, datetime.now(timezone.utc), media_time=0.0)
         faces = self._detector.detect(frame)
-        scores = self._classifier.classify([crop_face(frame.grey, face.box) for face in faces])
+        scores = self._classifier.classify([crop_face(frame.image, face.box) for face in faces])
         return [
             Reading(Track(number, face.box, age=1, missed=0), seen, self._certain(*seen.top))
             for number, (face, seen) in enumerate(zip(faces, scores, strict=True), 1)

@@ -7,8 +7,9 @@ from pathlib import Path
 import cv2
 
 from edge import clip
-from edge.app import build_pipeline
+from edge.app import build_pipeline, build_search
 from edge.camera import is_live
+from edge.classifier import TfliteClassifier
 from edge.config import Config
 from edge.draw import UNCERTAIN, draw
 from edge.errors import EndOfStream, UsageError
@@ -44,11 +45,12 @@ def run(config: Config, outputs: Outputs, bars: bool = True) -> None:
     camera = config.camera.model_copy(update={"realtime": False, "loop": False})
     source = open_file(camera, source_name)
     fps, promised = _facts(source_name, camera.fps)
-    pipeline, _ = build_pipeline(config)
+    classifier = TfliteClassifier.from_config(config.model)
     timeline, frames, events = Timeline(), 0, 0
     progress = Progress("frames", promised)
     with ExitStack() as stack:
         stack.enter_context(source)
+        pipeline = build_pipeline(config, stack.enter_context(build_search(config)), classifier)
         tables = stack.enter_context(_Tables(outputs.csv)) if outputs.csv else None
         video: VideoFile | None = None
         stack.callback(progress.clear)

@@ -1,5 +1,6 @@
 """Small stand-ins for parts that a test is not about."""
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 
 import numpy as np
@@ -25,14 +26,17 @@ def track(number: int = 1, box: Box = BOX, missed: int = 0) -> Track:
     return Track(number, box, age=5, missed=missed)
 
 
-class ScriptedDetector:
+class ScriptedSearch:
     """Finds what it was told to, frame by frame; then nothing."""
 
     def __init__(self, *boxes: list[Box]) -> None:
         self._boxes = iter(boxes)
 
-    def detect(self, frame: Frame) -> list[Face]:
+    def find(self, frame: Frame, known: Sequence[Box]) -> list[Face]:
         return [Face(box, 5.0) for box in next(self._boxes, [])]
+
+    def clear(self) -> None:
+        pass
 
 
 class ConstantClassifier:

@@ -13,7 +13,7 @@ from edge.app import build_source
 from edge.camera import LatestFrame
 from edge.config import CameraConfig
 from edge.errors import BadDataError, EndOfStream, InputNotFoundError, ServiceUnavailableError
-from edge.preprocess import usable
+from edge.preprocess import as_grey, usable
 from edge.records import Frame
 from fakes import frame
 
@@ -115,7 +115,7 @@ def test_pictures_of_a_folder_come_in_natural_order_whatever_their_kind(pictures
     assert {f.image.shape for f in taken} == {(60, 80, 3)}
     assert [f.image.reshape(-1)[0] for f in taken] == [10] * 5
     assert [f.media_time for f in taken] == [0.0, 0.5, 2.0, 2.5, 3.0]
-    assert {f.grey.shape for f in taken} == {(60, 80)}
+    assert {as_grey(f.image).shape for f in taken} == {(60, 80)}
 
 
 @pytest.mark.parametrize(("pattern", "count"), [("*.png", 4), ("f%d.jpg", 1), ("f1.png", 1), ("f1?.*", 3)])

@@ -1,13 +1,15 @@
 """`emotiond check` as a process: a table, and the exit code of the first thing that does not hold."""
 
+import io
 import sys
+from pathlib import Path
 
 import pytest
 
 from conftest import Broker, free_port, plain
 from edge.check import check
 from edge.classifier import TfliteClassifier
-from edge.config import Config, MqttConfig
+from edge.config import Config, MqttConfig, SpoolConfig
 
 
 def rows(out: str) -> dict[str, tuple[str, str]]:
@@ -18,13 +20,23 @@ def test_everything_holds(broker: Broker, start) -> None:
     code, out, err = start("check", *plain(broker.port)).finish()
     assert (code, err) == (0, "")
     table = rows(out)
-    assert list(table) == ["config", "runtime", "model", "detector", "camera", "broker"]
+    assert list(table) == ["config", "runtime", "model", "detector", "camera", "spool", "broker"]
     assert {mark for mark, _ in table.values()} == {"ok"}
     assert "litert" in table["runtime"][1]
     assert "on litert" in table["model"][1]
     assert "gives the scores that it must" in table["model"][1]
     assert table["camera"][1] == "builtin, 640x480 px"
     assert table["broker"][1] == f"127.0.0.1:{broker.port}, MQTT 5, no TLS"
+
+
+def test_the_folder_of_the_spool_is_proved(tmp_path: Path) -> None:
+    out = io.StringIO()
+    (tmp_path / "file").write_text("")
+    config = Config(mqtt=MqttConfig(broker=None))
+    assert check(config.model_copy(update={"spool": SpoolConfig(folder=tmp_path / "new")}), out) == 0
+    assert check(config.model_copy(update={"spool": SpoolConfig(folder=tmp_path / "file/x")}), out) == 78
+    assert f"spool      ok    {tmp_path}/new, 0 events wait" in out.getvalue()
+    assert f"spool      FAIL  spool.folder: {tmp_path}/file/x: cannot be used" in out.getvalue()
 
 
 def test_the_embedded_broker_is_proved_too(start) -> None:

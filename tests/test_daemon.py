@@ -145,7 +145,12 @@ def test_stats_tell_how_it_goes(broker: Broker, subscribe, start) -> None:
     assert 5 < stats["fps_out"] <= 16
     assert stats["latency_ms"]["p50"] <= stats["latency_ms"]["p99"]
     assert (stats["model"], stats["runtime"], stats["queue"]) == (MODEL, "litert", 0)
-    assert set(stats["drops"]) == {"superseded", "undecodable", "events_overflowed", "events_refused", "live_dropped"}
+    of_frames = {"superseded", "undecodable", "over_max_fps", "too_hot"}
+    lost = {"events_overflowed", "events_expired", "events_damaged", "events_refused"}
+    assert set(stats["drops"]) == of_frames | {"live_dropped"} | lost
+    assert stats["pace"]["because"] in (None, "slow")
+    assert stats["sweeps"] > 0
+    assert (stats["spool"]["on_disk"], stats["spool"]["bytes"]) == (False, 0)
 
 
 def test_systemd_is_told_when_it_is_ready_and_that_it_lives(tmp_path: Path, start) -> None:

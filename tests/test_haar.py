@@ -10,9 +10,8 @@ import pytest
 from edge import clip
 from edge.config import HaarConfig
 from edge.errors import ConfigError
-from edge.haar import HaarDetector
-from edge.records import Frame
-from edge.tracker import overlap
+from edge.haar import HaarDetector, HaarFollower
+from edge.records import Box, Frame
 from fakes import EPOCH
 
 
@@ -27,7 +26,7 @@ def test_the_face_is_found_in_every_frame_that_shows_it(clip_frames: list[np.nda
     assert min(len(faces) for faces in found) == 1
     assert sum(len(faces) - 1 for faces in found) <= 0.05 * len(shown)  # single false faces; the tracker drops them
     for before, after in itertools.pairwise(found):
-        assert max(overlap(old.box, new.box) for old in before for new in after) > 0.5
+        assert max(old.box.overlap(new.box) for old in before for new in after) > 0.5
     assert min(face.confidence for faces in found for face in faces) >= HaarConfig().min_neighbors
 
 
@@ -38,7 +37,7 @@ def test_nothing_is_found_where_nobody_is(clip_frames: list[np.ndarray]) -> None
 def test_boxes_are_in_pixels_of_the_frame_whatever_the_search_width(clip_frames: list[np.ndarray]) -> None:
     (coarse,) = HaarDetector(HaarConfig(search_width=240)).detect(as_frame(clip_frames[60]))
     (fine,) = HaarDetector(HaarConfig(search_width=640)).detect(as_frame(clip_frames[60]))
-    assert overlap(coarse.box, fine.box) > 0.7
+    assert coarse.box.overlap(fine.box) > 0.7
 
 
 def test_faces_below_the_minimum_are_not_searched_for(clip_frames: list[np.ndarray]) -> None:
@@ -68,3 +67,23 @@ def test_a_cascade_that_is_none_is_named(tmp_path: Path, content: str | None, ex
         path.write_text(content)
     with pytest.raises(ConfigError, match=f"detector.cascade: .*c.xml: {expected}"):
         HaarDetector(HaarConfig(cascade=path))
+
+
+def test_a_known_face_is_found_again_near_its_place(clip_frames: list[np.ndarray]) -> None:
+    image = as_frame(clip_frames[60])
+    (face,) = HaarDetector(HaarConfig()).detect(image)
+    follower = HaarFollower(HaarConfig())
+    box = face.box
+    for moved in (box, Box(box.x + box.w // 5, box.y - box.h // 5, box.w, box.h), box.grown(box.w // 12)):
+        assert follower.near(image, moved, 0.4).box.overlap(box) > 0.6
+    assert follower.near(image, Box(0, 0, box.w, box.h), 0.4) is None
+    assert follower.near(image, Box(-900, 0, 100, 100), 0.4) is None
+
+
+def test_only_a_window_is_searched_at_the_same_scale(clip_frames: list[np.ndarray]) -> None:
+    image, detector = as_frame(clip_frames[60]), HaarDetector(HaarConfig())
+    (face,) = detector.detect(image)
+    (again,) = detector.detect(image, face.box.grown(60))
+    assert again.box.overlap(face.box) > 0.8
+    assert detector.detect(image, Box(0, 0, 100, 480)) == []
+    assert detector.detect(image, Box(5000, 0, 100, 480)) == []

@@ -53,11 +53,12 @@ def test_stats_count_frames_and_drops_since_the_last_message() -> None:
         counters.frame_done(time.monotonic() - age_s)
     time.sleep(0.1)
     message = counters.stats_message(
-        ORIGIN, "litert", {"superseded": 3, "undecodable": 0, "events_refused": 5}, queued=2
+        ORIGIN, "litert", {"superseded": 3, "undecodable": 0, "events_refused": 5}, queued=2, work={"sweeps": 4}
     )
     assert message["fps_in"] == pytest.approx(2 * message["fps_out"], rel=0.02)
     assert 0 < message["fps_out"] <= 30
     assert 2 <= message["latency_ms"]["p50"] < 100 <= message["latency_ms"]["p99"] + 2.5
     assert (message["queue"], message["drops"]["superseded"], message["runtime"]) == (2, 3, "litert")
-    again = counters.stats_message(ORIGIN, "litert", {"superseded": 3, "undecodable": 0}, queued=0)
+    assert message["sweeps"] == 4
+    again = counters.stats_message(ORIGIN, "litert", {"superseded": 3, "undecodable": 0}, queued=0, work={})
     assert (again["fps_in"], again["fps_out"], again["latency_ms"]) == (0.0, 0.0, None)

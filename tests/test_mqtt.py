@@ -14,13 +14,14 @@ import pytest
 
 from conftest import PATIENCE_S, Broker, Subscriber, free_port, wait_for
 from edge.broker import EmbeddedBroker
-from edge.config import MqttConfig
+from edge.config import MqttConfig, SpoolConfig
 from edge.connection import Dialer
 from edge.errors import ConfigError, ServiceUnavailableError
 from edge.messages import Origin, Topics
 from edge.mqtt import MqttLink
 from edge.pipeline import Sight
 from edge.records import Event, Reading
+from edge.spool import Spool
 from fakes import EPOCH, frame, scores, track
 
 ORIGIN = Origin("pi", "camera", "0" * 12)
@@ -41,8 +42,12 @@ def link_to() -> Iterator[Callable[..., MqttLink]]:
     """Enters a link with these settings; it is left at the end of the test."""
     with ExitStack() as stack:
 
-        def connect(config: MqttConfig, on_command: Callable[[str], None] = lambda name: None) -> MqttLink:
-            return stack.enter_context(MqttLink(config, Dialer(config, "emotiond-pi"), TOPICS, ORIGIN, on_command))
+        def connect(
+            config: MqttConfig, on_command: Callable[[str], None] = lambda name: None, max_events: int = 1000
+        ) -> MqttLink:
+            spool = stack.enter_context(Spool(SpoolConfig(max_events=max_events)))
+            dialer = Dialer(config, "emotiond-pi")
+            return stack.enter_context(MqttLink(config, dialer, TOPICS, ORIGIN, spool, on_command))
 
         yield connect
 
@@ -132,7 +137,7 @@ def test_a_broker_that_comes_late_gets_everything(broker_at, subscribe, link_to)
 
 
 def test_a_full_queue_drops_the_oldest_events(link_to) -> None:
-    link = link_to(settings(free_port(), queue_size=5))
+    link = link_to(settings(free_port()), max_events=5)
     for number in range(8):
         link.publish(event(number))
     assert (link.queued, link.drops["events_overflowed"]) == (5, 3)
@@ -141,7 +146,8 @@ def test_a_full_queue_drops_the_oldest_events(link_to) -> None:
 def test_commands_are_obeyed_only_when_they_are_enabled(broker: Broker, subscribe, link_to) -> None:
     heard: list[str] = []
     subscriber = subscribe(broker.port)
-    with MqttLink(settings(broker.port), Dialer(settings(broker.port), "deaf"), TOPICS, ORIGIN, heard.append):
+    dialer, spool = Dialer(settings(broker.port), "deaf"), Spool(SpoolConfig())
+    with MqttLink(settings(broker.port), dialer, TOPICS, ORIGIN, spool, heard.append):
         wait_for(lambda: subscriber.texts(TOPICS.status), "connected")
         subscriber.publish(TOPICS.command("pause"), "")
         time.sleep(0.3)
@@ -267,7 +273,7 @@ def test_the_embedded_broker_serves_and_goes(
     with EmbeddedBroker(port) as broker:
         assert broker.kind == kind
         config = broker.settings(MqttConfig())
-        with MqttLink(config, Dialer(config, "x"), TOPICS, ORIGIN, lambda name: None) as link:
+        with MqttLink(config, Dialer(config, "x"), TOPICS, ORIGIN, Spool(SpoolConfig()), lambda name: None) as link:
             for number in range(50):
                 link.publish(event(number))
             wait_for(lambda: link.queued == 0, "all events are acknowledged")

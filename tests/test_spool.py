@@ -1,24 +1,242 @@
-"""Unacknowledged events: in order, bounded, counted."""
+"""Unacknowledged events: in order, bounded, counted; on disk whole or not at all."""
 
-from edge.spool import MemorySpool
+import os
+import shutil
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from conftest import wait_for
+from edge.config import SpoolConfig
+from edge.errors import ServiceUnavailableError
+from edge.eventfile import EventFile, Row
+from edge.spool import Spool
+
+TOPIC = "emotiond/pi/camera/events"
 
 
-def test_messages_stay_in_order_until_they_are_removed() -> None:
-    spool = MemorySpool(10)
+@pytest.fixture
+def open_spool() -> Iterator[Callable[..., Spool]]:
+    """Opens a spool with these settings; it is closed at the end of the test."""
+    with ExitStack() as stack:
+
+        def enter(**settings: object) -> Spool:
+            return stack.enter_context(Spool(SpoolConfig(**{"sync_s": 0.05, **settings})))
+
+        yield enter
+
+
+def texts(spool: Spool, number: int = 0, limit: int = 1000) -> list[str]:
+    return [row.payload.decode() for row in spool.after(number, limit)]
+
+
+@pytest.fixture(params=["disk", "memory"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+    return tmp_path / "state" if request.param == "disk" else None
+
+
+def test_messages_stay_in_order_until_they_are_removed(folder: Path | None, open_spool) -> None:
+    spool = open_spool(folder=folder)
     for text in "abcd":
-        spool.append(text)
-    assert spool.after(0, 2) == [(1, "a"), (2, "b")]
-    spool.remove(1)
-    spool.remove(3)
-    spool.remove(3)
-    assert spool.after(0, 10) == [(2, "b"), (4, "d")]
-    assert spool.after(2, 10) == [(4, "d")]
-    assert (len(spool), spool.dropped) == (2, 0)
+        spool.append(TOPIC, text)
+    spool.flush(10)
+    assert [(row.number, row.payload) for row in spool.after(0, 2)] == [(1, b"a"), (2, b"b")]
+    assert {row.topic for row in spool.after(0, 9)} == {TOPIC}
+    for number in (1, 3, 3):
+        spool.remove(number)
+    assert texts(spool) == ["b", "d"]
+    assert texts(spool, 2) == ["d"]
+    assert (len(spool), set(spool.drops.values())) == (2, {0})
 
 
-def test_a_full_spool_drops_its_oldest_and_counts_it() -> None:
-    spool = MemorySpool(3)
-    for text in "abcde":
-        spool.append(text)
-    assert [text for _, text in spool.after(0, 10)] == ["c", "d", "e"]
-    assert spool.dropped == 2
+def test_what_is_acknowledged_is_not_given_again_before_it_left_the_file(tmp_path: Path, open_spool) -> None:
+    spool = open_spool(folder=tmp_path, sync_s=60)
+    for number in range(50):
+        spool.append(TOPIC, str(number))
+    spool.flush(10)
+    for number in range(1, 41):
+        spool.remove(number)
+    assert texts(spool, 0, 5) == ["40", "41", "42", "43", "44"]
+    assert len(spool) == 10
+
+
+@pytest.mark.parametrize("limit", [{"max_events": 3}, {"max_mb": 0.03}])
+def test_a_full_spool_drops_its_oldest_and_counts_it(folder: Path | None, limit: dict, open_spool) -> None:
+    spool = open_spool(folder=folder, **limit)
+    for letter in "abcde":
+        spool.append(TOPIC, letter * 10_000)
+        spool.flush(10)
+    wait_for(lambda: len(spool) == 3, "only three are left")
+    assert [text[0] for text in texts(spool)] == ["c", "d", "e"]
+    assert spool.drops["events_overflowed"] == 2
+
+
+def test_what_is_too_old_goes_and_is_counted(tmp_path: Path, open_spool) -> None:
+    earlier = EventFile(tmp_path)
+    earlier.add([Row(n, time.time() - age_s, TOPIC, b"x") for n, age_s in ((1, 9000), (2, 8000), (3, 10))])
+    earlier.close()
+    spool = open_spool(folder=tmp_path, max_age_s=3600)
+    wait_for(lambda: len(spool) == 1, "only the young one is left")
+    assert [row.number for row in spool.after(0, 9)] == [3]
+    assert spool.drops["events_expired"] == 2
+
+
+def test_the_next_process_goes_on_where_the_one_before_ended(tmp_path: Path) -> None:
+    with Spool(SpoolConfig(folder=tmp_path)) as first:
+        for text in "abc":
+            first.append(TOPIC, text)
+        first.flush(10)
+        first.remove(2)
+    with Spool(SpoolConfig(folder=tmp_path)) as second:
+        second.append(TOPIC, "d")
+        second.flush(10)
+        assert texts(second) == ["a", "c", "d"]
+
+
+def test_systemds_state_directory_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, open_spool) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path / 'state'}:{tmp_path / 'other'}")
+    spool = open_spool()
+    assert spool.figures()["on_disk"]
+    assert (tmp_path / "state/events.db").exists()
+
+
+def test_a_folder_serves_one_process(tmp_path: Path, open_spool) -> None:
+    open_spool(folder=tmp_path)
+    with pytest.raises(ServiceUnavailableError, match=r"spool.folder: .*: another emotiond uses it"):
+        open_spool(folder=tmp_path)
+
+
+def test_no_half_row_is_read_wherever_the_power_was_cut(tmp_path: Path) -> None:
+    """The log's newest bytes are what a power cut takes; whatever is left of them, only whole rows are read."""
+    living = EventFile(tmp_path / "living")
+    for number in range(1, 9):
+        living.add([Row(number, 0.0, TOPIC, bytes([number]) * 700)])
+    log = tmp_path / "living/events.db-wal"
+    size = log.stat().st_size
+    counts = set()
+    for length in [*range(0, size, 191), size]:
+        left = tmp_path / "left"
+        shutil.copytree(tmp_path / "living", left)
+        os.truncate(left / "events.db-wal", length)
+        with (left / "events.db-wal").open("ab") as file:
+            file.write(b"\0" * (size - length) if length % 2 else os.urandom(size - length))
+        found = EventFile(left)
+        rows = found.after(0, 100)
+        assert [row.number for row in rows] == list(range(1, len(rows) + 1))
+        assert all(row.payload == bytes([row.number]) * 700 for row in rows)
+        counts.add(len(rows))
+        found.close()
+        shutil.rmtree(left)
+    assert counts == set(range(9))
+
+
+@pytest.mark.parametrize("damage", ["no database", "middle"])
+def test_a_damaged_file_is_put_aside_and_said(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture, open_spool
+) -> None:
+    with Spool(SpoolConfig(folder=tmp_path)) as spool:
+        for number in range(100):
+            spool.append(TOPIC, str(number) * 300)
+    path = tmp_path / "events.db"
+    content = bytearray(path.read_bytes())
+    if damage == "no database":
+        content[:40] = b"x" * 40
+    else:
+        content[4096:30000] = os.urandom(30000 - 4096)
+    path.write_bytes(content)
+    again = open_spool(folder=tmp_path)
+    again.append(TOPIC, "new")
+    again.flush(10)
+    assert texts(again) == ["new"]
+    assert again.figures()["on_disk"]
+    assert "is damaged" in caplog.text
+    assert (tmp_path / "events.db.damaged").exists()
+
+
+def test_a_file_that_is_damaged_while_it_is_used_is_replaced(tmp_path: Path, caplog, open_spool) -> None:
+    spool = open_spool(folder=tmp_path)
+    for number in range(3000):
+        spool.append(TOPIC, f"{number} " + "x" * 700)
+    spool.flush(10)
+    wait_for(lambda: (tmp_path / "events.db").stat().st_size > 1_000_000, "the log was emptied into the database")
+    with (tmp_path / "events.db").open("r+b") as file:
+        file.seek(1024)
+        file.write(os.urandom(900_000))
+    texts(spool, 0, 3000)
+    spool.append(TOPIC, "new")
+    wait_for(lambda: texts(spool)[-1:] == ["new"], "it goes on")
+    assert "is damaged" in caplog.text
+    assert spool.drops["events_damaged"] > 0
+
+
+def test_a_full_disk_lets_events_wait_in_memory_until_it_works_again(tmp_path: Path, caplog, open_spool) -> None:
+    caplog.set_level("INFO")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", tmp_path], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no rights to mount a small disk")
+    try:
+        spool = open_spool(folder=tmp_path)
+        for number in range(1000):
+            spool.append(TOPIC, f"{number:04d}" + "x" * 700)
+        wait_for(lambda: spool.figures()["write_failures"] > 0, "the disk is full")
+        assert [text[:4] for text in texts(spool)] == [f"{n:04d}" for n in range(1000)]
+        assert not spool.figures()["on_disk"]
+        subprocess.run(["mount", "-o", "remount,size=8m", tmp_path], check=True)
+        wait_for(lambda: spool.figures()["on_disk"], "the disk works again")
+        assert [text[:4] for text in texts(spool)] == [f"{n:04d}" for n in range(1000)]
+        assert caplog.text.count("events wait in memory") == caplog.text.count(f"{tmp_path} works again") == 1
+        spool.__exit__()
+    finally:
+        subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
+def test_a_folder_that_cannot_be_used_is_said_and_memory_serves(tmp_path: Path, caplog, open_spool) -> None:
+    (tmp_path / "file").write_text("")
+    spool = open_spool(folder=tmp_path / "file/state")
+    spool.append(TOPIC, "a")
+    assert texts(spool) == ["a"]
+    assert "cannot be used" in caplog.text
+
+
+def test_appending_does_not_wait_for_the_disk(tmp_path: Path, open_spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = open_spool(folder=tmp_path)
+    stuck, released = threading.Event(), threading.Event()
+
+    def hang(self: EventFile, rows: list[Row]) -> None:
+        stuck.set()
+        released.wait(30)
+
+    monkeypatch.setattr(EventFile, "add", hang)
+    spool.append(TOPIC, "a")
+    assert stuck.wait(10)
+    for number in range(100):
+        spool.append(TOPIC, str(number))  # would never come back
+    assert len(spool) == 101
+    released.set()
+
+
+def test_the_medium_is_synced_at_most_once_in_its_time(tmp_path: Path, open_spool) -> None:
+    spool = open_spool(folder=tmp_path, sync_s=0.5)
+    spool.figures()
+    began_at = time.monotonic()
+    while time.monotonic() < began_at + 2:
+        spool.append(TOPIC, "x" * 600)
+        time.sleep(0.005)
+    figures = spool.figures()
+    assert 0 < figures["syncs_per_s"] <= 2.6
+    assert figures["written_bytes_per_s"] > 0
+
+
+def test_the_file_is_a_plain_database(tmp_path: Path) -> None:
+    """Whoever has to rescue events can read them with sqlite3."""
+    with Spool(SpoolConfig(folder=tmp_path)) as spool:
+        spool.append(TOPIC, "{}")
+    with sqlite3.connect(tmp_path / "events.db") as connection:
+        assert connection.execute("SELECT number, topic, payload FROM events").fetchall() == [(1, TOPIC, b"{}")]
+    connection.close()

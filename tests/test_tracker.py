@@ -2,7 +2,7 @@
 
 from edge.config import TrackerConfig
 from edge.records import Box, Face
-from edge.tracker import Tracker, blend, overlap
+from edge.tracker import Tracker, blend
 
 SETTINGS = TrackerConfig(confirm_frames=2, coast_s=0.5, box_smoothing=0.0)
 
@@ -72,10 +72,34 @@ def test_clear_forgets_faces_but_not_used_ids() -> None:
 
 
 def test_overlap_is_intersection_over_union() -> None:
-    assert overlap(Box(0, 0, 10, 10), Box(0, 0, 10, 10)) == 1.0
-    assert overlap(Box(0, 0, 10, 10), Box(5, 0, 10, 10)) == 50 / 150
-    assert overlap(Box(0, 0, 10, 10), Box(10, 0, 10, 10)) == 0.0
+    assert Box(0, 0, 10, 10).overlap(Box(0, 0, 10, 10)) == 1.0
+    assert Box(0, 0, 10, 10).overlap(Box(5, 0, 10, 10)) == 50 / 150
+    assert Box(0, 0, 10, 10).overlap(Box(10, 0, 10, 10)) == 0.0
 
 
 def test_blend_keeps_a_share_of_the_old_box() -> None:
     assert blend(Box(0, 0, 100, 100), Box(40, 80, 200, 100), 0.25) == Box(30, 60, 175, 100)
+
+
+def test_a_face_that_moved_on_while_it_was_missed_keeps_its_id() -> None:
+    tracker = Tracker(SETTINGS)
+    for step in range(3):
+        tracker.update([at(0)], step / 10)
+    tracker.update([], 0.3)
+    (track,) = tracker.update([at(85)], 0.4)
+    assert (track.id, track.missed) == (1, 0)
+
+
+def test_a_face_of_another_size_beside_it_is_another() -> None:
+    tracker = Tracker(SETTINGS)
+    for step in range(3):
+        tracker.update([at(0)], step / 10)
+    tracker.update([], 0.3)
+    for step in range(2):
+        tracks = tracker.update([at(85, size=60)], 0.4 + step / 10)
+    assert [track.id for track in tracks] == [1, 2]
+
+
+def test_a_sure_face_is_reported_at_once() -> None:
+    tracker = Tracker(SETTINGS)
+    assert ids(tracker, [Face(Box(0, 0, 100, 100), SETTINGS.sure_confidence)], 0.0) == [1]

@@ -1,0 +1,174 @@
+"""The events that wait, as a database file: sqlite in WAL mode, so that a power cut never leaves half a row.
+
+Two costs are kept apart. A commit hands rows to the kernel, which takes microseconds and outlives the process.
+`sync` makes the medium have them, which wears an SD card and may take long; it outlives a power cut.
+"""
+
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+NAME = "events.db"
+# A row has about 600 bytes; every commit writes whole pages.
+PAGE_BYTES = 1024
+# Past this size of the log its pages go to the database, each once however often it was written meanwhile.
+LOG_BYTES_MAX = 1_000_000
+BEGINNING = """
+PRAGMA locking_mode = EXCLUSIVE;  -- before the first access: no shared memory, and no second process
+PRAGMA page_size = {page};
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = NORMAL;  -- no sync at each commit, but before the log is emptied; never half a row
+PRAGMA wal_autocheckpoint = 0;
+PRAGMA cache_size = -256;  -- KiB
+CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, at REAL NOT NULL, topic TEXT NOT NULL,
+                                   payload BLOB NOT NULL);
+"""
+
+
+class Row(NamedTuple):
+    """A message that waits. `number` grows from row to row; `at` is when it was kept, in seconds of some clock."""
+
+    number: int
+    at: float
+    topic: str
+    payload: bytes
+
+
+class DamagedError(Exception):
+    """The file is no database, or a damaged one."""
+
+
+class InUseError(Exception):
+    """Another process has the file open."""
+
+
+class EventFile:
+    """Rows on disk. Not thread-safe. Raises DamagedError, InUseError, or OSError and sqlite3.Error for all else.
+
+    Every method that changes rows is one transaction.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / NAME
+        self.written = 0
+        """Bytes given to the medium since the start, without what the file system adds."""
+        self._connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
+        self._log: int | None = None
+        self._log_bytes = 0
+        try:
+            self._connection.executescript(BEGINNING.format(page=PAGE_BYTES))
+            if self._connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                raise DamagedError(str(self.path))
+            self.count, self.bytes, self.highest = self._connection.execute(
+                "SELECT count(*), coalesce(sum(length(payload)), 0), coalesce(max(number), 0) FROM events"
+            ).fetchone()
+            self._log = os.open(f"{self.path}-wal", os.O_RDONLY)
+            self._empty_log()
+            _sync_folder(folder)
+        except BaseException as error:
+            self.close()
+            raise _explained(error) from error
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Keep rows behind all others."""
+        with self._transaction():
+            self._connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
+        self.count += len(rows)
+        self.bytes += sum(len(row.payload) for row in rows)
+        self.highest = rows[-1].number
+
+    def after(self, number: int, limit: int) -> list[Row]:
+        """The oldest `limit` rows whose number is larger than `number`."""
+        query = "SELECT number, at, topic, payload FROM events WHERE number > ? ORDER BY number LIMIT ?"
+        try:
+            return [Row(*values) for values in self._connection.execute(query, (number, limit))]
+        except sqlite3.Error as error:
+            raise _explained(error) from error
+
+    def remove(self, numbers: Iterable[int]) -> int:
+        """Remove rows; returns how many of them were there."""
+        sizes: dict[int, int] = {}
+        with self._transaction():
+            for number in numbers:
+                found = self._connection.execute("SELECT length(payload) FROM events WHERE number = ?", (number,))
+                for (size,) in found.fetchall():
+                    sizes[number] = size
+            self._connection.executemany("DELETE FROM events WHERE number = ?", [(number,) for number in sizes])
+        self.count -= len(sizes)
+        self.bytes -= sum(sizes.values())
+        return len(sizes)
+
+    def sync(self) -> None:
+        """Return when the medium has what was committed. Reading may go on in another thread."""
+        assert self._log is not None
+        os.fdatasync(self._log)
+
+    def tidy(self) -> None:
+        """Take what is in the log into the database, when it is worth it."""
+        if self._log_bytes > LOG_BYTES_MAX:
+            try:
+                self._empty_log()
+            except sqlite3.Error as error:
+                raise _explained(error) from error
+
+    def close(self) -> None:
+        """Write all to the medium and let go of the file."""
+        if self._log is not None:
+            os.close(self._log)
+            self._log = None
+        self._connection.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException as error:
+            if self._connection.in_transaction:
+                with suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+            raise _explained(error) from error
+        self._measure()
+
+    def _measure(self) -> None:
+        if self._log is not None:
+            size = os.fstat(self._log).st_size
+            self.written += size - self._log_bytes
+            self._log_bytes = size
+
+    def _empty_log(self) -> None:
+        _, pages, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        self.written += max(0, pages) * PAGE_BYTES
+        self._log_bytes = 0
+
+
+def _explained(error: BaseException) -> BaseException:
+    # sqlite's codes reach Python from 3.11 on only; its texts have not changed in many years.
+    if isinstance(error, sqlite3.OperationalError):
+        return InUseError() if "locked" in str(error) else error
+    if isinstance(error, sqlite3.DatabaseError):
+        return DamagedError(str(error))
+    return error
+
+
+def put_aside(folder: Path) -> Path:
+    """Rename a damaged database, over one that was put aside before, and return its new name."""
+    aside = folder / f"{NAME}.damaged"
+    for suffix in ("", "-wal"):
+        if (folder / f"{NAME}{suffix}").exists():
+            (folder / f"{NAME}{suffix}").replace(f"{aside}{suffix}")
+    return aside
+
+
+def _sync_folder(folder: Path) -> None:
+    """The names of new files are on the medium too."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

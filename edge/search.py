@@ -1,0 +1,143 @@
+"""Sweep and follow: whole frames are searched now and then, and every frame near the faces that are known."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+from edge.config import SearchConfig
+from edge.motion import Cells, cells_of, changed_part
+from edge.pipeline import FaceDetector
+from edge.records import Box, Face, Frame
+
+WHOLE_EVERY_S = 5.0  # a face that a sweep missed and that sits still afterwards is found by then
+REACH = 0.4  # of a face's side: it moves less between two frames
+CATCH_UP_REACH = 0.8  # and less than this while it was searched for
+MARGIN = 1 / 8  # of the frame's width, around what changed: a face's edge may look like what was behind it
+SAME_FACE = 0.3  # intersection over union from which two boxes are one face; neighbours overlap less
+LOST_SPEEDUP = 3  # sweeps come so much sooner while a known face is not found near its place
+
+
+class FaceFollower(Protocol):
+    """Finds known faces again."""
+
+    def near(self, frame: Frame, box: Box, reach: float) -> Face | None:
+        """The face that lies within `reach` sides of `box`, or None."""
+
+
+@dataclass(slots=True)
+class _Sweep:
+    faces: Future[list[Face]]
+    frame: Frame
+    due_at: float | None
+    """Media time at which its result joins, whenever it is ready; None for as soon as it is."""
+
+
+class FaceSearch:
+    """Where the faces of successive frames are. A context manager: sweeps run on a thread of their own.
+
+    live: sweeps join when they are ready. Otherwise they join after a fixed time of the file, so that the same file
+    gives the same faces on any machine.
+    """
+
+    def __init__(self, detector: FaceDetector, follower: FaceFollower, config: SearchConfig, live: bool) -> None:
+        self._detector, self._follower, self._config, self._live = detector, follower, config, live
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sweep")
+        self._sweep: _Sweep | None = None
+        self._searched: Cells | None = None
+        self._swept: Cells | None = None
+        self._swept_at = self._swept_whole_at = -float("inf")
+        self._faces: list[Face] = []
+        self.slowdown = 1
+        """Sweeps come so many times more rarely than configured: of a device that is too hot or too slow."""
+        self._still_frames = self._sweeps = 0
+
+    def __enter__(self) -> "FaceSearch":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._thread.shutdown(wait=True)
+
+    @property
+    def figures(self) -> dict[str, int]:
+        """Since the start: sweeps begun, and frames that showed nothing new and were not searched."""
+        return {"sweeps": self._sweeps, "still_frames": self._still_frames}
+
+    def clear(self) -> None:
+        """Forget what was seen: what comes next is another picture."""
+        self._sweep = self._searched = self._swept = None
+        self._faces = []
+
+    def find(self, frame: Frame, known: Sequence[Box]) -> list[Face]:
+        """The faces of the next frame. known: where faces were in the frame before."""
+        cells = cells_of(frame)
+        if self._config.skip_still and self._sweep is None and changed_part(self._searched, cells, frame) is None:
+            self._still_frames += 1
+            return self._faces
+        self._searched = cells
+        region = self._region(frame)
+        followed = [face for box in known if (face := self._follower.near(frame, box, REACH)) is not None]
+        followed = [face for face in followed if region.holds_centre_of(face.box)]
+        all_found = 0 < len(known) == len(followed)
+        if self._sweep is None and self._is_due(frame.media_time, bool(known), all_found):
+            self._begin(frame, cells, region, all_found)
+        self._faces = self._with_swept(frame, followed, known)
+        return self._faces
+
+    def _region(self, frame: Frame) -> Box:
+        if self._config.region is None:
+            return frame.whole
+        width, height = frame.size
+        left, top, right, bottom = self._config.region
+        x, y = round(left * width), round(top * height)
+        return Box(x, y, max(1, round(right * width) - x), max(1, round(bottom * height) - y))
+
+    def _is_due(self, at: float, anyone: bool, all_found: bool) -> bool:
+        interval_s = self._config.interval_s if anyone else self._config.empty_interval_s
+        if anyone and not all_found:
+            interval_s /= LOST_SPEEDUP
+        return at - self._swept_at >= interval_s * self.slowdown
+
+    def _begin(self, frame: Frame, cells: Cells, region: Box, all_found: bool) -> None:
+        at = frame.media_time
+        window: Box | None = region
+        if self._config.skip_still and at - self._swept_whole_at < WHOLE_EVERY_S:
+            changed = changed_part(self._swept, cells, frame)
+            window = region.common(changed.grown(round(MARGIN * frame.size[0]))) if changed else None
+        else:
+            self._swept_whole_at = at
+        self._swept, self._swept_at = cells, at
+        if window is not None:
+            self._sweeps += 1
+            # What is missing is waited for, what may have come besides can come a bit later.
+            due_at = None if self._live else at + (self._config.join_after_s if all_found else 0.0)
+            self._sweep = _Sweep(self._thread.submit(self._detector.detect, frame, window), frame, due_at)
+
+    def _with_swept(self, frame: Frame, followed: list[Face], known: Sequence[Box]) -> list[Face]:
+        """The followed faces, and those that the sweep found besides if it joins now."""
+        sweep = self._sweep
+        if sweep is None or not (sweep.faces.done() if sweep.due_at is None else frame.media_time >= sweep.due_at):
+            return distinct(followed)
+        self._sweep = None
+        faces = distinct([*followed, *sweep.faces.result()])
+        if sweep.frame is frame:
+            return faces
+        others = [face for face in faces if face not in followed]
+        return distinct([*followed, *(now for face in others if (now := self._now(face, frame, known)) is not None)])
+
+    def _now(self, face: Face, frame: Frame, known: Sequence[Box]) -> Face | None:
+        """Where a face of an earlier frame is in this one; None if it has gone since."""
+        found = self._follower.near(frame, face.box, CATCH_UP_REACH)
+        if found is not None:
+            return Face(found.box, face.confidence)
+        # A known face that was missed near its place is rather there than gone.
+        return face if any(face.box.overlap(box) >= SAME_FACE for box in known) else None
+
+
+def distinct(faces: Sequence[Face]) -> list[Face]:
+    """Without those that an earlier one of the list covers."""
+    kept: list[Face] = []
+    for face in faces:
+        if all(face.box.overlap(other.box) < SAME_FACE for other in kept):
+            kept.append(face)
+    return kept

@@ -1,0 +1,180 @@
+"""No event is lost, whatever breaks: the broker is killed, the network is cut, the process is killed.
+
+The short form belongs to the ordinary tests; `make soak` runs the long one.
+"""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import PATIENCE_S, ROOT, Broker, Subscriber, wait_for
+from proxy import Proxy
+
+# The broker hands everything to the subscriber before it acknowledges: what it loses itself is not the matter here.
+UNLIMITED = "allow_anonymous true\nmax_inflight_messages 0\nmax_queued_messages 0"
+KINDS = ["reset", "truncated", "blackhole"]
+
+
+class Publisher:
+    """tests/publisher.py, and what it said."""
+
+    def __init__(self, port: int, folder: Path, first: int, last: int, rate: float = 250) -> None:
+        self.made, self.kept, self.sent = first - 1, first - 1, False
+        self.process = subprocess.Popen(
+            [sys.executable, ROOT / "tests/publisher.py", *map(str, (port, folder, first, last, rate))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            word, _, number = line.strip().partition(" ")
+            if word == "made":
+                self.made = int(number)
+            elif word == "kept":
+                self.kept = int(number)
+            self.sent |= word == "sent"
+
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def kill(self) -> str:
+        """kill -9; returns what it said on standard error."""
+        self.process.kill()
+        error = self.process.communicate()[1]
+        self._reader.join()
+        return error
+
+
+class Scene:
+    """Publisher -> proxy -> broker -> subscriber, and what happens to them."""
+
+    def __init__(self, broker: Broker, folder: Path, subscribe: Callable[..., Subscriber], last: int) -> None:
+        self.broker, self.folder, self._subscribe, self.last = broker, folder, subscribe, last
+        self.proxy = Proxy(broker.port)
+        self.subscriber = subscribe(broker.port, "emotiond/+/+/events")
+        self.kept: set[int] = set()
+        self.first = 1
+        self.publisher = Publisher(self.proxy.port, folder, 1, last)
+
+    def wait_for_events(self, count: int) -> None:
+        """Until `count` more are kept, or all are."""
+        goal = min(self.publisher.kept + count, self.last)
+        wait_for(lambda: self.publisher.kept >= goal or not self.publisher.alive(), f"event {goal} is kept", 300)
+        assert self.publisher.alive(), self.publisher.kill()
+
+    def kill_the_broker(self) -> None:
+        self.proxy.refusing = True
+        self.broker.kill()
+        self.broker.start()
+        before, self.subscriber = self.subscriber, self._subscribe(self.broker.port, "emotiond/+/+/events")
+        before.close()
+        self.subscriber.messages[:0] = before.messages  # nothing comes before the proxy lets the publisher in
+        self.proxy.refusing = False
+
+    def cut_the_network(self, kind: str) -> None:
+        if kind == "truncated":
+            self.proxy.truncate(random.randrange(1, 4000))
+        else:
+            self.proxy.blackhole = kind == "blackhole"
+            self.wait_for_events(20)
+            self.proxy.blackhole = False
+            self.proxy.cut()
+
+    def kill_the_publisher(self) -> None:
+        self._take_leave()
+        self.first = self.publisher.made + 1
+        self.publisher = Publisher(self.proxy.port, self.folder, self.first, self.last)
+
+    def _take_leave(self) -> None:
+        error = self.publisher.kill()
+        assert "Traceback" not in error, error
+        self.kept |= set(range(self.first, self.publisher.kept + 1))
+
+    def finish(self) -> list[dict]:
+        """Everything that arrived, in order, once all was acknowledged."""
+        wait_for(lambda: self.publisher.sent or not self.publisher.alive(), "all is acknowledged", 300)
+        self._take_leave()
+        wait_for(lambda: self.kept <= {event["frame"][0] for event in self.subscriber.events()}, "all arrived", 10)
+        return self.subscriber.events()
+
+
+@pytest.fixture
+def scene(broker_at, tmp_path: Path, subscribe) -> Iterator[Callable[[int], Scene]]:
+    running: list[Scene] = []
+
+    def begin(last: int) -> Scene:
+        running.append(Scene(broker_at(UNLIMITED), tmp_path / "state", subscribe, last))
+        return running[-1]
+
+    yield begin
+    for each in running:
+        each.publisher.kill()
+        each.proxy.close()
+
+
+def endure(scene: Scene, broker_kills: int, cuts: int, process_kills: int) -> None:
+    faults: list[Callable[[], None]] = [scene.kill_the_broker] * broker_kills
+    faults += [lambda kind=KINDS[n % 3]: scene.cut_the_network(kind) for n in range(cuts)]
+    faults += [scene.kill_the_publisher] * process_kills
+    random.Random(6).shuffle(faults)
+    for fault in faults:
+        scene.wait_for_events(max(1, (scene.last - scene.publisher.kept) // (2 * len(faults))))
+        fault()
+    arrived = scene.finish()
+
+    numbers = [event["frame"][0] for event in arrived]
+    lost = scene.kept - set(numbers)
+    firsts = list(dict.fromkeys(numbers))  # each number where it came first
+    by_face: dict[int, list[int]] = {}
+    for number in firsts:
+        by_face.setdefault(number % 5, []).append(number)
+    by_number: dict[int, set[str]] = {}
+    for event in arrived:
+        by_number.setdefault(event["frame"][0], set()).add(json.dumps(event))
+    print(
+        f"{len(scene.kept)} kept, {len(set(numbers))} arrived, {len(lost)} lost, {len(numbers) - len(firsts)} repeats,"
+        f" {scene.last - len(set(numbers))} never kept in {process_kills} kills of the process,"
+        f" {scene.proxy.accepted} connections"
+    )
+    assert lost == set()
+    assert all(face == sorted(face) for face in by_face.values())
+    assert all(len(texts) == 1 for texts in by_number.values()), "a repeat differs from the first"
+    ids = [next(iter(texts)) for texts in by_number.values()]
+    assert len({json.loads(text)["id"] for text in ids}) == len(ids)
+    # What was made and never kept is what a kill -9 may take: the events since the last look at the file.
+    assert scene.last - len(set(numbers)) <= 10 * process_kills
+
+
+def test_no_event_is_lost_and_none_overtakes_another(scene: Callable[[int], Scene]) -> None:
+    endure(scene(400), broker_kills=3, cuts=3, process_kills=2)
+
+
+@pytest.mark.soak
+def test_no_event_of_ten_thousand_is_lost(scene: Callable[[int], Scene], capsys: pytest.CaptureFixture) -> None:
+    with capsys.disabled():
+        endure(scene(10_000), broker_kills=50, cuts=50, process_kills=20)
+
+
+def test_what_an_earlier_process_left_is_sent_before_anything_new(scene: Callable[[int], Scene]) -> None:
+    stage = scene(60)
+    stage.proxy.blackhole = True
+    stage.wait_for_events(60)
+    stage.publisher.process.send_signal(signal.SIGKILL)
+    stage.publisher.process.wait(PATIENCE_S)
+    stage.proxy.blackhole = False
+    stage.last = 80
+    stage.kill_the_publisher()
+    assert [event["frame"][0] for event in stage.finish()] == list(range(1, 81))

@@ -1,0 +1,156 @@
+"""Sweep and follow, with the real cascade on the built-in clip, and with a detector that counts what it is asked."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge import clip
+from edge.app import build_pipeline, build_search, build_source
+from edge.classifier import TfliteClassifier
+from edge.config import Config
+from edge.errors import EndOfStream
+from edge.records import Box, Face, Frame
+from edge.search import FaceSearch, distinct
+from fakes import EPOCH
+
+SHOWN = slice(round(clip.ENTER_S * clip.FPS), round(clip.LEAVE_S * clip.FPS))
+
+
+def as_frames(images: list[np.ndarray], fps: float = clip.FPS) -> list[Frame]:
+    return [Frame(image, seq, 0.0, EPOCH, media_time=seq / fps) for seq, image in enumerate(images)]
+
+
+class Recorder:
+    """Finds one face wherever it looks, and remembers where that was."""
+
+    def __init__(self, face: Box | None) -> None:
+        self.windows: list[Box | None] = []
+        self._found = [Face(face, 5.0)] if face else []
+
+    def detect(self, frame: Frame, window: Box | None = None) -> list[Face]:
+        self.windows.append(window)
+        return [face for face in self._found if window is None or window.common(face.box)]
+
+    def near(self, frame: Frame, box: Box, reach: float) -> Face | None:
+        return self._found[0] if self._found else None
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder(Box(200, 100, 100, 100))
+
+
+def search_with(recorder: Recorder, live: bool = False, **settings: object) -> FaceSearch:
+    return FaceSearch(recorder, recorder, Config(search=settings).search, live)
+
+
+def noise(count: int, size: tuple[int, int] = (480, 640)) -> list[np.ndarray]:
+    random = np.random.default_rng(1)
+    return [cv2.resize(random.integers(0, 256, (12, 16), np.uint8), size[::-1]) for _ in range(count)]
+
+
+def runs(config: Config, frames: list[Frame]) -> Iterator[tuple[list[tuple[int, Box]], dict[str, int]]]:
+    with build_search(config) as search:
+        pipeline = build_pipeline(config, search, TfliteClassifier())
+        for frame in frames:
+            readings = pipeline.step(frame).readings
+            yield [(reading.track.id, reading.track.box) for reading in readings], search.figures
+
+
+def test_a_person_is_followed_in_every_frame_with_few_sweeps(clip_frames: list[np.ndarray]) -> None:
+    seen = list(runs(Config(), as_frames(clip_frames)))
+    assert {number for faces, _ in seen for number, _ in faces} == {1}
+    assert all(len(faces) == 1 for faces, _ in seen[SHOWN])
+    for (before, _), (after, _) in itertools.pairwise(seen[SHOWN]):
+        assert before[0][1].overlap(after[0][1]) > 0.6
+    assert seen[SHOWN.stop][1]["sweeps"] - seen[SHOWN.start][1]["sweeps"] <= 2.5 * (clip.LEAVE_S - clip.ENTER_S)
+    assert seen[-1][0] == []
+
+
+def test_the_same_file_gives_the_same_boxes(clip_frames: list[np.ndarray]) -> None:
+    first, again = (list(runs(Config(), as_frames(clip_frames[20:120]))) for _ in range(2))
+    assert first == again
+
+
+def test_a_still_picture_is_searched_once(clip_frames: list[np.ndarray]) -> None:
+    seen = list(runs(Config(), as_frames([clip_frames[60]] * 150)))
+    assert seen[-1][1]["sweeps"] <= 2
+    assert seen[-1][1]["still_frames"] >= 140
+    assert all(faces for faces, _ in seen[5:])
+
+
+def test_only_what_changed_is_searched(recorder: Recorder) -> None:
+    scene = noise(1)[0]
+    changed = scene.copy()
+    changed[400:460, 560:620] = 255 - changed[400:460, 560:620]
+    with search_with(recorder, empty_interval_s=0) as search:
+        for frame in as_frames([scene, changed, changed]):
+            search.find(frame, [])
+    assert recorder.windows[0] == Box(0, 0, 640, 480)
+    assert len(recorder.windows) == 2
+    window = recorder.windows[1]
+    assert window.common(Box(560, 400, 60, 60)) == Box(560, 400, 60, 60)
+    assert window.w * window.h < 640 * 480 / 3
+
+
+def test_whole_pictures_come_at_their_interval_and_sooner_while_nobody_is_known(recorder: Recorder) -> None:
+    frames = as_frames(noise(60), fps=30)
+    with search_with(recorder, interval_s=0.5, empty_interval_s=0.1) as search:
+        for frame in frames:
+            search.find(frame, [Box(200, 100, 100, 100)])
+        assert search.figures["sweeps"] == 4
+        search.slowdown = 2
+        for frame in frames:
+            search.find(Frame(frame.image, 0, 0.0, EPOCH, frame.media_time + 2), [])
+        assert search.figures["sweeps"] == pytest.approx(4 + 2 / 0.2, abs=2)
+
+
+def test_a_sweep_of_a_file_joins_after_its_time(recorder: Recorder) -> None:
+    known = Box(500, 300, 60, 60)
+    recorder.near = lambda frame, box, reach: Face(box if reach > 0.5 else known, 5.0)  # type: ignore[method-assign]
+    with search_with(recorder, join_after_s=0.2) as search:
+        counts = [len(search.find(frame, [known])) for frame in as_frames(noise(10), fps=20)]
+    assert counts[:6] == [1, 1, 1, 1, 2, 1]
+
+
+def test_a_sweep_beside_a_live_source_never_waits(recorder: Recorder) -> None:
+    with search_with(recorder, live=True) as search:
+        found = [len(search.find(frame, [])) for frame in as_frames(noise(400), fps=30)]
+    assert found[0] in (0, 1)
+    assert sum(found) >= 1
+
+
+def test_nothing_is_found_outside_the_region(recorder: Recorder) -> None:
+    with search_with(recorder, region=[0.5, 0, 1, 1]) as search:
+        assert [search.find(frame, [Box(200, 100, 100, 100)]) for frame in as_frames(noise(20))] == [[]] * 20
+    assert {window for window in recorder.windows if window} <= {Box(320, 0, 320, 480)}
+
+
+def test_a_face_found_twice_is_one() -> None:
+    faces = [Face(Box(0, 0, 100, 100), 5), Face(Box(5, 5, 100, 100), 9), Face(Box(200, 0, 100, 100), 4)]
+    assert distinct(faces) == [faces[0], faces[2]]
+
+
+@pytest.mark.parametrize("size", [(4, 4), (30, 2000), (2000, 30)])
+def test_pictures_of_odd_sizes_are_searched(size: tuple[int, int]) -> None:
+    frames = as_frames([np.full((*size, 3), value, np.uint8) for value in (0, 255, 0)])
+    assert [faces for faces, _ in runs(Config(), frames)] == [[]] * 3
+
+
+def test_real_clips_keep_their_ids(shared: Path) -> None:
+    for name in ("book.mkv", "night.mkv"):
+        config = Config.model_validate({"camera": {"source": str(shared / "data" / "clips" / name)}})
+        frames = []
+        with build_source(config.camera) as source:
+            try:
+                while True:
+                    frames.append(source.take(1.0))
+            except EndOfStream:
+                pass
+        seen = list(runs(config, frames))
+        assert {number for faces, _ in seen for number, _ in faces} == {1}
+        assert sum(bool(faces) for faces, _ in seen) >= 0.98 * len(seen)
