@@ -184,7 +184,7 @@ def _watch(options: argparse.Namespace) -> int:
     settings = configfile.load(options.config, options.overrides).mqtt
     _set_up_logging("info")
     # A wrong name should be told at once; later losses are waited out.
-    Dialer(settings, passing_client_id("watch")).dial(lambda client: None, lambda: None).close()
+    Dialer(settings, passing_client_id("watch")).dial(lambda *_: None, lambda: None).close()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with (
         LineWriter(sys.stdout.fileno()) as writer,

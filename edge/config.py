@@ -88,7 +88,7 @@ class CameraConfig(_Settings):
     timeout_s: Annotated[float, Field(ge=0.1, le=60)] = 2.0
     stale_after_s: Annotated[float, Field(ge=0.1, le=600)] = 3.0
     retry_min_s: Annotated[float, Field(ge=0.05, le=600)] = 0.5
-    retry_max_s: Annotated[float, Field(ge=0.05, le=3600)] = 15.0
+    retry_max_s: Annotated[float, Field(ge=0.05, le=3600)] = 3.0
 
     @model_validator(mode="after")
     def _retries_in_order(self) -> "CameraConfig":
@@ -104,7 +104,7 @@ class HaarConfig(_Settings):
     scale_factor: Annotated[float, Field(ge=1.01, le=4)] = 1.2
     min_neighbors: Annotated[int, Field(ge=0, le=100)] = 4
     min_face: Annotated[int, Field(ge=1, le=8192)] = 48
-    follow_neighbors: Annotated[int, Field(ge=0, le=100)] = 2
+    follow_neighbors: Annotated[int, Field(ge=0, le=100)] = 1
 
 
 def _region(value: Any) -> Any:
@@ -166,6 +166,7 @@ class MqttConfig(_Settings):
     client_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     protocol: Literal["5", "3.1.1"] = "5"
     keepalive_s: Annotated[int, Field(ge=5, le=3600)] = 30
+    ack_timeout_s: Annotated[float, Field(ge=1, le=3600)] = 15.0
     retry_min_s: Annotated[float, Field(ge=0.1, le=600)] = 1.0
     retry_max_s: Annotated[float, Field(ge=0.1, le=3600)] = 60.0
     username: Annotated[str, Field(min_length=1, max_length=1024)] | None = None

@@ -9,6 +9,8 @@ from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.config import MqttConfig
@@ -23,6 +25,7 @@ END_REASONS = {
     142: "another client has the same id: give every device its own name (device, or mqtt.client_id)",
 }
 PORT, TLS_PORT = 1883, 8883
+SIGNATURE = "instance"
 
 
 class BrokerRefusesError(ServiceUnavailableError):
@@ -94,9 +97,19 @@ class Connection:
             self.close()
             raise BrokerRefusesError(f"{where}: refuses: {answer} (reason code {answer.value})", answer.value)
 
-    def publish(self, topic: str, payload: str | bytes, qos: int, retain: bool) -> int:
-        """Hand a message to paho's network thread; returns the id that comes back in `acknowledged`."""
-        return self.client.publish(topic, payload, qos, retain).mid
+    def publish(self, topic: str, payload: str | bytes, qos: int, retain: bool, signed: str | None = None) -> int:
+        """Hand a message to paho's network thread; returns the id that comes back in `acknowledged`.
+
+        signed: who says it, told in MQTT 5 only.
+        """
+        return self.client.publish(
+            topic, payload, qos, retain, signature(PacketTypes.PUBLISH, signed, self.protocol)
+        ).mid
+
+    def give_up(self, reason: str) -> None:
+        """Take the connection for lost, though the network has not said so."""
+        self.end_reason = reason
+        self._ended.set()
 
     def close(self) -> None:
         """Disconnect cleanly, so that the broker forgets the last will, and end the network thread."""
@@ -108,7 +121,8 @@ class Connection:
         self._answered.set()
 
     def _on_disconnect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
-        self.end_reason = END_REASONS.get(reason.value, str(reason))
+        if not self._ended.is_set():  # paho may say it twice
+            self.end_reason = END_REASONS.get(reason.value, str(reason))
         self._ended.set()
         self._answered.set()
         self._wake()
@@ -117,6 +131,20 @@ class Connection:
         # paho holds its lock here: taking one of ours that is also held during a publish would deadlock.
         self.acknowledged.append((mid, reason))
         self._wake()
+
+
+def signature(packet: int, signed: str | None, protocol: str) -> Properties | None:
+    """The property of a message that says which process sent it; `signer` reads it."""
+    if signed is None or protocol != "5":
+        return None
+    properties = Properties(packet)  # type: ignore[no-untyped-call]
+    properties.UserProperty = (SIGNATURE, signed)
+    return properties
+
+
+def signer(message: paho.MQTTMessage) -> str | None:
+    """Which process sent a message, if it says so."""
+    return dict(getattr(message.properties, "UserProperty", [])).get(SIGNATURE)
 
 
 class Dialer:
@@ -133,8 +161,8 @@ class Dialer:
         self._tls = tls_context(config) if config.use_tls else None
         self._protocol: str = config.protocol
 
-    def dial(self, prepare: Callable[[paho.Client], None], wake: Callable[[], None]) -> Connection:
-        """A connection that stands; `prepare` sees the client before it connects. Raises ServiceUnavailableError.
+    def dial(self, prepare: Callable[[paho.Client, str], None], wake: Callable[[], None]) -> Connection:
+        """A connection that stands; `prepare` sees the client and the protocol before. Raises ServiceUnavailableError.
 
         A broker that knows no MQTT 5 says so, or just hangs up: it is then spoken to in 3.1.1.
         """
@@ -150,13 +178,13 @@ class Dialer:
             self._protocol = "3.1.1"
             return connection
 
-    def _dial(self, protocol: str, prepare: Callable[[paho.Client], None], wake: Callable[[], None]) -> Connection:
+    def _dial(self, protocol: str, prepare: Callable[[paho.Client, str], None], wake: Callable[[], None]) -> Connection:
         connection = Connection(self._client_id, protocol, wake)
         if self._config.username is not None:
             connection.client.username_pw_set(self._config.username, self._password)
         if self._tls is not None:
             connection.client.tls_set_context(self._tls)
-        prepare(connection.client)
+        prepare(connection.client, protocol)
         connection.open(self.host, self.port, self._config.keepalive_s)
         return connection
 

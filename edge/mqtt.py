@@ -5,16 +5,18 @@ the newest text of every retained topic, which is sent again on each new connect
 """
 
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import paho.mqtt.client as paho
+from paho.mqtt.packettypes import PacketTypes
 
 from edge.backoff import Backoff
 from edge.config import MqttConfig
-from edge.connection import IN_FLIGHT_MAX, BrokerRefusesError, Connection, Dialer
+from edge.connection import IN_FLIGHT_MAX, BrokerRefusesError, Connection, Dialer, signature, signer
 from edge.errors import ServiceUnavailableError
 from edge.messages import Origin, Topics, dominant, emotion_message, encode, event_message, faces_message
 from edge.pipeline import Sight
@@ -25,6 +27,8 @@ log = logging.getLogger(__name__)
 
 FAREWELL_S = 1.0  # for the last messages of a clean exit
 STEADY_S = 10.0  # a connection that stood for less is no reason to try again at the shortest interval
+BRISK_FOR_S = 60.0  # a broker that was away for less is found within some seconds
+RIVAL_MAX_S = 3600.0  # between tries while another client of our id throws us out: no war of reconnects
 CHECK_S = 1.0  # between looks at a connection that gave no sign
 
 
@@ -55,14 +59,19 @@ class MqttLink:
         self._problem: str | None = None  # why there is no connection; None while there is one, or the first is tried
         self._in_flight: dict[int, int | None] = {}  # message id -> spool number; None for a retained state
         self._last_sent = 0
+        self._heard_at = 0.0  # when the broker last acknowledged something, or had nothing to acknowledge
         self._live_due_at = 0.0
         self._shown: tuple[str | None, int] | None = None  # dominant emotion and number of faces last told
-        self._said_refused = False
+        self._said_refused = self._said_rival = False
+        self._instance = secrets.token_hex(4)  # tells our own words from those of another that has our name
+        self._connected_before = self._rival = False
         self._events_refused, self._live_dropped = 0, 0
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="mqtt-send", daemon=True)
 
     def __enter__(self) -> "MqttLink":
+        # An earlier process that was killed left the camera `online`; it is so only once a frame came.
+        self.camera_status("offline")
         self._set_state(self._topics.status, "online")
         self._spool.on_stored = self._work.set
         self._thread.start()
@@ -143,7 +152,8 @@ class MqttLink:
             self._failure = failure
 
     def _connect_and_serve(self) -> None:
-        backoff = Backoff(self._config.retry_min_s, self._config.retry_max_s)
+        backoff = Backoff(self._config.retry_min_s, self._config.retry_max_s, BRISK_FOR_S)
+        rivalry = Backoff(self._config.retry_max_s, RIVAL_MAX_S)
         while not self._closing:
             try:
                 connection = self._dialer.dial(self._prepare, self._work.set)
@@ -155,23 +165,27 @@ class MqttLink:
             self._say(None)
             began_at = time.monotonic()
             self._serve(connection)
+            connection.close()
             if connection.lost and not self._closing:
                 self._say(f"mqtt.broker: connection lost: {connection.end_reason}")
                 if time.monotonic() - began_at > STEADY_S:
                     backoff.reset()
-                self._wait(backoff.next())
-            connection.close()
+                self._wait(rivalry.next() if self._rival else backoff.next())
 
-    def _prepare(self, client: paho.Client) -> None:
-        client.will_set(self._topics.status, "offline", qos=1, retain=True)
-        if self._config.commands:
-            client.on_message = self._on_message
+    def _prepare(self, client: paho.Client, protocol: str) -> None:
+        signed = signature(PacketTypes.WILLMESSAGE, self._instance, protocol)
+        client.will_set(self._topics.status, "offline", qos=1, retain=True, properties=signed)
+        client.on_message = self._on_message
 
     def _serve(self, connection: Connection) -> None:
         """Send until the connection is lost, or until all is said and the link is closing."""
+        self._rival = False
+        if connection.protocol == "5":
+            connection.client.subscribe(self._topics.status, qos=1)
         if self._config.commands:
             connection.client.subscribe(self._topics.command("+"), qos=1)
         self._in_flight.clear()
+        self._heard_at = time.monotonic()
         self._last_sent = 0  # what was not acknowledged on the connection before is sent again, in order
         with self._lock:
             self._unsent = dict.fromkeys(self._retained)
@@ -184,6 +198,8 @@ class MqttLink:
             closing = self._closing  # read before sending: what was left before it was set is sent too
             self._take_acknowledgements(connection)
             self._send(connection)
+            if self._in_flight and time.monotonic() - self._heard_at > self._config.ack_timeout_s:
+                connection.give_up(f"it acknowledged nothing for {self._config.ack_timeout_s:g} s")
             if closing:
                 deadline = min(deadline, time.monotonic() + FAREWELL_S)
                 if not self._in_flight and not self._spool.after(self._last_sent, 1) and not self._unsent:
@@ -196,11 +212,13 @@ class MqttLink:
             passing = list(self._passing.items())
             self._passing.clear()
         # Events first, so that none follows `stopped`.
+        if not self._in_flight:
+            self._heard_at = time.monotonic()
         for row in self._spool.after(self._last_sent, max(0, IN_FLIGHT_MAX - len(self._in_flight))):
             self._in_flight[connection.publish(row.topic, row.payload, qos=1, retain=False)] = row.number
             self._last_sent = row.number
         for topic, text in states:
-            self._in_flight[connection.publish(topic, text, qos=1, retain=True)] = None
+            self._in_flight[connection.publish(topic, text, qos=1, retain=True, signed=self._instance)] = None
         for topic, text in passing:
             connection.publish(topic, text, qos=0, retain=False)
 
@@ -208,6 +226,7 @@ class MqttLink:
         while connection.acknowledged:
             mid, reason = connection.acknowledged.popleft()
             number = self._in_flight.pop(mid, None)
+            self._heard_at = time.monotonic()
             if reason.is_failure and not self._said_refused:
                 self._said_refused = True
                 log.error("the broker refuses what is published: %s (reason code %d)", reason, reason.value)
@@ -232,8 +251,29 @@ class MqttLink:
             time.sleep(0.01)
 
     def _on_message(self, client: Any, userdata: Any, message: paho.MQTTMessage) -> None:
+        if message.topic == self._topics.status:
+            self._hear_status(message)
+            return
         for command in ("pause", "resume"):
             if message.topic == self._topics.command(command) and not message.retain:
                 self._on_command(command)
                 return
         log.warning("%r: not a command; known are pause and resume, not retained", message.topic[-80:])
+
+    def _hear_status(self, message: paho.MQTTMessage) -> None:
+        """Our own status, said by another: two of one name. Not every broker tells whom it throws out why.
+
+        On the first connection it may be from an earlier process of this device.
+        """
+        who = signer(message)
+        if who == self._instance:
+            self._connected_before = True
+        elif who is not None and self._connected_before:
+            self._rival = True
+            if not self._said_rival:
+                self._said_rival = True
+                log.error(
+                    "another emotiond speaks as %s, and they throw each other out if they also have the same"
+                    " mqtt.client_id: give every device its own name (device)",
+                    self._topics.status.removesuffix("/status"),
+                )

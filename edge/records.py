@@ -72,6 +72,10 @@ class Box:
         x, y = other.x + other.w / 2, other.y + other.h / 2
         return self.x <= x < self.x + self.w and self.y <= y < self.y + self.h
 
+    def centred_on(self, other: "Box") -> "Box":
+        """As large as this one, about the middle of `other`."""
+        return Box(other.x + (other.w - self.w) // 2, other.y + (other.h - self.h) // 2, self.w, self.h)
+
     def cut(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """This part of a picture, as a view; the box must lie inside."""
         return image[self.y : self.y + self.h, self.x : self.x + self.w]

@@ -11,7 +11,7 @@ from edge.pipeline import FaceDetector
 from edge.records import Box, Face, Frame
 
 WHOLE_EVERY_S = 5.0  # a face that a sweep missed and that sits still afterwards is found by then
-REACH = 0.4  # of a face's side: it moves less between two frames
+REACH = 0.25  # of a face's side: it moves less between two frames
 CATCH_UP_REACH = 0.8  # and less than this while it was searched for
 MARGIN = 1 / 8  # of the frame's width, around what changed: a face's edge may look like what was behind it
 SAME_FACE = 0.3  # intersection over union from which two boxes are one face; neighbours overlap less
@@ -70,19 +70,21 @@ class FaceSearch:
 
     def find(self, frame: Frame, known: Sequence[Box]) -> list[Face]:
         """The faces of the next frame. known: where faces were in the frame before."""
-        cells = cells_of(frame)
-        if self._config.skip_still and self._sweep is None and changed_part(self._searched, cells, frame) is None:
+        cells, region = cells_of(frame), self._region(frame)
+        still = self._config.skip_still and changed_part(self._searched, cells, frame) is None
+        followed = self._faces if still else self._follow(frame, known, region)
+        if self._sweep is None and self._is_due(frame.media_time, known, followed):
+            self._sweep = self._begin(frame, cells, region, bool(known) and len(followed) >= len(known))
+        if still and self._sweep is None:
             self._still_frames += 1
             return self._faces
         self._searched = cells
-        region = self._region(frame)
-        followed = [face for box in known if (face := self._follower.near(frame, box, REACH)) is not None]
-        followed = [face for face in followed if region.holds_centre_of(face.box)]
-        all_found = 0 < len(known) == len(followed)
-        if self._sweep is None and self._is_due(frame.media_time, bool(known), all_found):
-            self._begin(frame, cells, region, all_found)
         self._faces = self._with_swept(frame, followed, known)
         return self._faces
+
+    def _follow(self, frame: Frame, known: Sequence[Box], region: Box) -> list[Face]:
+        found = [face for box in known if (face := self._follower.near(frame, box, REACH)) is not None]
+        return [face for face in distinct(found) if region.holds_centre_of(face.box)]
 
     def _region(self, frame: Frame) -> Box:
         if self._config.region is None:
@@ -92,41 +94,49 @@ class FaceSearch:
         x, y = round(left * width), round(top * height)
         return Box(x, y, max(1, round(right * width) - x), max(1, round(bottom * height) - y))
 
-    def _is_due(self, at: float, anyone: bool, all_found: bool) -> bool:
-        interval_s = self._config.interval_s if anyone else self._config.empty_interval_s
-        if anyone and not all_found:
+    def _is_due(self, at: float, known: Sequence[Box], followed: Sequence[Face]) -> bool:
+        interval_s = self._config.interval_s if known else self._config.empty_interval_s
+        if len(followed) < len(known):
             interval_s /= LOST_SPEEDUP
         return at - self._swept_at >= interval_s * self.slowdown
 
-    def _begin(self, frame: Frame, cells: Cells, region: Box, all_found: bool) -> None:
+    def _begin(self, frame: Frame, cells: Cells, region: Box, all_found: bool) -> _Sweep | None:
+        """Search what has changed since the last sweep; None if nothing has."""
         at = frame.media_time
-        window: Box | None = region
-        if self._config.skip_still and at - self._swept_whole_at < WHOLE_EVERY_S:
-            changed = changed_part(self._swept, cells, frame)
-            window = region.common(changed.grown(round(MARGIN * frame.size[0]))) if changed else None
-        else:
-            self._swept_whole_at = at
+        whole = not self._config.skip_still or at - self._swept_whole_at >= WHOLE_EVERY_S
+        changed = changed_part(self._swept, cells, frame)
+        if changed is None and self._config.skip_still:
+            return None
+        window = region if whole or changed is None else region.common(changed.grown(round(MARGIN * frame.size[0])))
         self._swept, self._swept_at = cells, at
-        if window is not None:
-            self._sweeps += 1
-            # What is missing is waited for, what may have come besides can come a bit later.
-            due_at = None if self._live else at + (self._config.join_after_s if all_found else 0.0)
-            self._sweep = _Sweep(self._thread.submit(self._detector.detect, frame, window), frame, due_at)
+        if whole:
+            self._swept_whole_at = at
+        if window is None:
+            return None
+        self._sweeps += 1
+        # What is missing is waited for, what may have come besides can come a bit later.
+        due_at = None if self._live else at + (self._config.join_after_s if all_found else 0.0)
+        return _Sweep(self._thread.submit(self._detector.detect, frame, window), frame, due_at)
 
     def _with_swept(self, frame: Frame, followed: list[Face], known: Sequence[Box]) -> list[Face]:
         """The followed faces, and those that the sweep found besides if it joins now."""
         sweep = self._sweep
         if sweep is None or not (sweep.faces.done() if sweep.due_at is None else frame.media_time >= sweep.due_at):
-            return distinct(followed)
+            return followed
         self._sweep = None
-        faces = distinct([*followed, *sweep.faces.result()])
-        if sweep.frame is frame:
-            return faces
-        others = [face for face in faces if face not in followed]
-        return distinct([*followed, *(now for face in others if (now := self._now(face, frame, known)) is not None)])
+        faces = list(followed)
+        for face in sweep.faces.result():
+            same = [known_face for known_face in followed if face.box.overlap(known_face.box) >= SAME_FACE]
+            if same:
+                faces[followed.index(same[0])] = Face(face.box.centred_on(same[0].box), face.confidence)
+            elif (now := self._now(face, sweep.frame, frame, known)) is not None:
+                faces.append(now)
+        return distinct(faces)
 
-    def _now(self, face: Face, frame: Frame, known: Sequence[Box]) -> Face | None:
+    def _now(self, face: Face, seen_in: Frame, frame: Frame, known: Sequence[Box]) -> Face | None:
         """Where a face of an earlier frame is in this one; None if it has gone since."""
+        if seen_in is frame:
+            return face
         found = self._follower.near(frame, face.box, CATCH_UP_REACH)
         if found is not None:
             return Face(found.box, face.confidence)

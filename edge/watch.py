@@ -71,7 +71,7 @@ class Subscriber:
                 self._wake.clear()
             connection.close()
 
-    def _prepare(self, client: paho.Client) -> None:
+    def _prepare(self, client: paho.Client, protocol: str) -> None:
         client.on_message = self._on_message
         client.on_subscribe = lambda *_: self._subscribed.set()
 

@@ -69,9 +69,12 @@ class Subscriber:
     def __init__(self, port: int, topic: str = "emotiond/#", **credentials: str) -> None:
         self.messages: list[tuple[str, str, bool]] = []
         subscribed = threading.Event()
+        self.lost = threading.Event()
+        """Set once the connection ended and all that came over it was read."""
         self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
         self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
         self._client.on_subscribe = lambda *_: subscribed.set()
+        self._client.on_disconnect = lambda *_: self.lost.set()
         self._client.on_message = lambda client, userdata, m: self.messages.append(
             (m.topic, m.payload.decode(), m.retain)
         )

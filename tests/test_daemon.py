@@ -31,7 +31,9 @@ def test_the_built_in_clip_arrives_at_a_subscriber(broker: Broker, subscribe, st
     code, _, err = daemon.finish(timeout=60)
     assert code == 0, err
     wait_for(lambda: subscriber.texts(STATUS) == ["online", "stopped"], "both states of the device")
-    assert subscriber.texts(CAMERA_STATUS) == ["online", "offline"]
+    # It is `offline` from the start until the first frame, unless that comes before the connection.
+    assert subscriber.texts(CAMERA_STATUS)[-2:] == ["online", "offline"]
+    assert len(subscriber.texts(CAMERA_STATUS)) <= 3
     events = [e for e in subscriber.events() if e["track"] == subscriber.events()[0]["track"]]
     assert (events[0]["type"], events[0]["emotion"], events[-1]["type"]) == ("new", None, "end")
     updates = [e for e in events if e["type"] == "update"]

@@ -78,6 +78,7 @@ class Scene:
     def kill_the_broker(self) -> None:
         self.proxy.refusing = True
         self.broker.kill()
+        assert self.subscriber.lost.wait(PATIENCE_S)
         self.broker.start()
         before, self.subscriber = self.subscriber, self._subscribe(self.broker.port, "emotiond/+/+/events")
         before.close()

@@ -54,7 +54,7 @@ def link_to() -> Iterator[Callable[..., MqttLink]]:
 
 def dial(config: MqttConfig) -> str:
     """Connect and hang up; returns the protocol that was spoken."""
-    connection = Dialer(config, "tester").dial(lambda client: None, lambda: None)
+    connection = Dialer(config, "tester").dial(lambda *_: None, lambda: None)
     connection.close()
     return connection.protocol
 

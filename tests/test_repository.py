@@ -28,6 +28,22 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     assert done.returncode == 0
 
 
+def test_the_unit_is_exposed_to_little_and_says_what_it_leaves_open(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd is not installed")
+    unit = tmp_path / "emotiond.service"
+    unit.write_text((ROOT / "systemd/emotiond.service").read_text())
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", unit]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if "unrecognized option" in done.stderr:
+        pytest.skip("this systemd-analyze looks only at running services")
+    exposure = float(re.search(r"Overall exposure level for emotiond.service: ([\d.]+)", done.stdout)[1])
+    assert exposure <= 1.5
+    reasons = unit.read_text().partition("# What is left open, and why")[2]
+    for name in re.findall(r"^✗ (\w+)=", done.stdout, re.M):
+        assert name in reasons, f"{name} is left open without a word"
+
+
 def test_the_unit_does_not_restart_on_a_config_error_and_leaves_proc_readable() -> None:
     unit = (ROOT / "systemd/emotiond.service").read_text()
     assert "Type=notify" in unit

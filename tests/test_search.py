@@ -154,3 +154,9 @@ def test_real_clips_keep_their_ids(shared: Path) -> None:
         seen = list(runs(config, frames))
         assert {number for faces, _ in seen for number, _ in faces} == {1}
         assert sum(bool(faces) for faces, _ in seen) >= 0.98 * len(seen)
+
+
+def test_who_comes_between_two_sweeps_and_then_keeps_still_is_found(clip_frames: list[np.ndarray]) -> None:
+    empty, person = clip_frames[-1], clip_frames[60]
+    seen = list(runs(Config(), as_frames([empty, person] + [person] * 20, fps=30)))
+    assert all(faces for faces, _ in seen[6:])

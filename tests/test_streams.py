@@ -39,7 +39,7 @@ def test_an_mjpeg_stream_gives_events(camera: MjpegCamera, broker: Broker, subsc
     subscriber = subscribe(broker.port)
     start("run", "--source", camera.url, *plain(broker.port, **QUICK))
     wait_for(lambda: [e["type"] for e in subscriber.events()][:2] == ["new", "update"], "a face with an emotion")
-    assert subscriber.texts(CAMERA_STATUS) == ["online"]
+    assert subscriber.texts(CAMERA_STATUS)[-1] == "online"
 
 
 @pytest.mark.parametrize("fault", ["stall", "drop", "refuse", "corrupt"])
@@ -52,7 +52,7 @@ def test_a_stream_that_fails_is_offline_and_comes_back(
     before = threads_and_descriptors(daemon)
     camera.mode = fault
     if fault != "corrupt":  # a shortened picture can still be decoded in part
-        wait_for(lambda: subscriber.texts(CAMERA_STATUS) == ["online", "offline"], "the camera is reported offline")
+        wait_for(lambda: subscriber.texts(CAMERA_STATUS)[-1] == "offline", "the camera is reported offline")
         assert subscriber.events()[-1]["type"] == "end"
     else:
         time.sleep(1.5)
@@ -69,7 +69,7 @@ def test_a_stream_that_fails_is_offline_and_comes_back(
 def test_a_stalled_stream_does_not_delay_a_clean_end(camera: MjpegCamera, broker: Broker, subscribe, start) -> None:
     subscriber = subscribe(broker.port)
     daemon = start("run", "--source", camera.url, *plain(broker.port, **{**QUICK, "camera.timeout_s": 20.0}))
-    wait_for(lambda: subscriber.texts(CAMERA_STATUS) == ["online"], "online")
+    wait_for(lambda: subscriber.texts(CAMERA_STATUS)[-1:] == ["online"], "online")
     camera.mode = "stall"
     wait_for(lambda: subscriber.texts(CAMERA_STATUS)[-1] == "offline", "offline")
     assert daemon.stop()[0] == 0

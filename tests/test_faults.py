@@ -1,0 +1,165 @@
+"""Brokers that fail in ways that TCP does not tell, by way of a faulty proxy."""
+
+import logging
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from conftest import Broker, wait_for
+from edge.config import MqttConfig, SpoolConfig
+from edge.connection import Dialer
+from edge.messages import Origin, Topics
+from edge.mqtt import MqttLink
+from edge.spool import Spool
+from proxy import Proxy
+from publisher import event
+
+ORIGIN, TOPICS = Origin("pi", "camera", "0" * 12), Topics("emotiond", "pi", "camera")
+QUICK = {"retry_min_s": 0.1, "retry_max_s": 0.3, "ack_timeout_s": 1.0}
+
+
+@pytest.fixture
+def proxy(broker: Broker) -> Iterator[Proxy]:
+    between = Proxy(broker.port)
+    yield between
+    between.close()
+
+
+@pytest.fixture
+def link_to() -> Iterator[Callable[..., MqttLink]]:
+    with ExitStack() as stack:
+
+        def connect(port: int, client_id: str = "emotiond-pi", **settings: object) -> MqttLink:
+            config = MqttConfig(broker="127.0.0.1", port=port, **{**QUICK, **settings})
+            spool = stack.enter_context(Spool(SpoolConfig()))
+            link = MqttLink(config, Dialer(config, client_id), TOPICS, ORIGIN, spool, lambda name: None)
+            return stack.enter_context(link)
+
+        yield connect
+
+
+def numbers(subscriber) -> list[int]:
+    return [e["frame"][0] for e in subscriber.events()]
+
+
+@pytest.mark.parametrize("fault", ["blackhole", "swallow_replies"])
+def test_a_connection_that_is_dead_in_silence_is_given_up_and_nothing_is_lost(
+    proxy: Proxy, broker: Broker, subscribe, link_to, caplog: pytest.LogCaptureFixture, fault: str
+) -> None:
+    """Half open: the network took the broker's end, or only its answers come no more."""
+    subscriber = subscribe(broker.port)
+    link = link_to(proxy.port)
+    link.publish(event(1))
+    wait_for(lambda: numbers(subscriber) == [1], "the first event")
+    setattr(proxy, fault, True)
+    link.publish(event(2))
+    wait_for(lambda: "it acknowledged nothing for 1 s" in caplog.text, "the connection is given up")
+    setattr(proxy, fault, False)
+    proxy.cut()
+    link.publish(event(3))
+    wait_for(lambda: link.queued == 0, "all is acknowledged")
+    assert list(dict.fromkeys(numbers(subscriber))) == [1, 2, 3]
+    wait_for(lambda: subscriber.texts(TOPICS.status)[-1] == "online", "online after the will of the dead connection")
+
+
+def test_a_broker_that_accepts_and_hangs_is_told_and_waited_for(
+    proxy: Proxy, broker: Broker, subscribe, link_to, caplog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.connection.CONNACK_TIMEOUT_S", 0.3)
+    proxy.blackhole = True
+    link = link_to(proxy.port)
+    link.publish(event(1))
+    wait_for(lambda: "connects, but does not answer in MQTT" in caplog.text, "it is told")
+    wait_for(lambda: proxy.accepted > 6, "it is tried again")
+    assert caplog.text.count("does not answer") == 1
+    proxy.blackhole = False
+    wait_for(lambda: link.queued == 0, "the event is acknowledged")
+
+
+def test_a_slow_network_is_no_dead_one(proxy: Proxy, broker: Broker, subscribe, link_to, caplog) -> None:
+    subscriber = subscribe(broker.port)
+    proxy.delay_s = 0.2
+    link = link_to(proxy.port)
+    for number in range(1, 41):
+        link.publish(event(number))
+    wait_for(lambda: link.queued == 0, "all is acknowledged")
+    assert numbers(subscriber) == list(range(1, 41))
+    assert "lost" not in caplog.text
+
+
+def test_a_message_cut_in_the_middle_is_sent_again_whole(proxy: Proxy, broker: Broker, subscribe, link_to) -> None:
+    subscriber = subscribe(broker.port)
+    link = link_to(proxy.port)
+    wait_for(lambda: subscriber.texts(TOPICS.status), "connected")
+    proxy.truncate(100)
+    link.publish(event(1))
+    wait_for(lambda: link.queued == 0, "it is acknowledged")
+    assert numbers(subscriber) == [1]
+    assert proxy.accepted == 2
+
+
+def test_a_client_of_the_same_id_is_told_once_and_not_fought(broker: Broker, subscribe, link_to, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    for _ in range(2):
+        link_to(broker.port, retry_max_s=0.8)
+    wait_for(lambda: caplog.text.count("another emotiond speaks as emotiond/pi") == 2, "each of them says so")
+    time.sleep(6)
+    # At the shortest interval they would throw each other out dozens of times.
+    assert caplog.text.count("connected to the broker") <= 14
+    assert caplog.text.count("another emotiond speaks") == 2
+
+
+def test_a_device_of_the_same_name_and_another_id_is_told(broker: Broker, link_to, caplog) -> None:
+    for client_id in ("first", "second"):
+        link_to(broker.port, client_id)
+    wait_for(lambda: "another emotiond speaks as emotiond/pi" in caplog.text, "it is told")
+    assert "connection lost" not in caplog.text
+
+
+def test_a_device_that_is_restarted_is_no_other(broker: Broker, subscribe, link_to, proxy: Proxy, caplog) -> None:
+    subscriber = subscribe(broker.port)
+    first = link_to(proxy.port, "one")
+    wait_for(lambda: subscriber.texts(TOPICS.status) == ["online"], "the first is there")
+    first.__exit__()
+    link_to(proxy.port, "two")
+    wait_for(lambda: subscriber.texts(TOPICS.status) == ["online", "stopped", "online"], "the second is there")
+    for _ in range(3):
+        connections = proxy.accepted
+        proxy.cut()
+        wait_for(lambda: proxy.accepted > connections, "it comes back")  # noqa: B023 - called at once
+        time.sleep(0.3)
+    assert "another emotiond" not in caplog.text
+
+
+def test_a_broker_whose_certificate_expired_is_told(tmp_path: Path, broker_at, link_to, caplog) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    script = """
+    set -e
+    printf 'subjectAltName=IP:127.0.0.1' >ext
+    key="-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
+    openssl req -x509 $key -keyout ca.key -out ca.crt -subj /CN=ca -days 2
+    openssl req $key -keyout b.key -out b.csr -subj /CN=broker
+    mkdir d; touch d/index; echo 01 >d/serial
+    printf '[ca]\\ndefault_ca=x\\n[x]\\ndatabase=d/index\\nserial=d/serial\\nnew_certs_dir=d\\ndefault_md=sha256\\n' >c
+    printf 'policy=p\\n[p]\\ncommonName=supplied\\n' >>c
+    openssl ca -batch -config c -cert ca.crt -keyfile ca.key -in b.csr -out b.crt -extfile ext \\
+      -startdate 20200101000000Z -enddate 20200201000000Z
+    """
+    subprocess.run(["sh", "-c", script], cwd=tmp_path, check=True, capture_output=True)
+    files = f"cafile {tmp_path}/ca.crt\ncertfile {tmp_path}/b.crt\nkeyfile {tmp_path}/b.key"
+    link_to(broker_at(f"allow_anonymous true\n{files}").port, ca_file=tmp_path / "ca.crt")
+    wait_for(lambda: "its TLS certificate does not hold: certificate has expired" in caplog.text, "it is told")
+
+
+def test_a_killed_process_leaves_no_camera_online_for_the_next(broker: Broker, subscribe, link_to) -> None:
+    """Its camera's retained status stays; the next process takes it back at once, before any frame came."""
+    before = subscribe(broker.port)
+    before.publish(TOPICS.of_camera("status"), "online")
+    link_to(broker.port)
+    wait_for(lambda: before.texts(TOPICS.of_camera("status"))[-1] == "offline", "offline until there is a frame")
