@@ -14,11 +14,11 @@ WORKSTATION = {"tensorflow", "keras", "torch", "jax", "matplotlib", "training", 
 # From DESIGN: the contract, then what adapts the world to it, then what composes.
 LAYERS = [
     {"labels", "errors", "backoff", "quantization", "records"},
-    {"preprocess", "config", "configfile", "clip", "eventfile", "spool", "motion"},
-    {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace"},
+    {"preprocess", "config", "contract", "configfile", "clip", "eventfile", "spool", "motion"},
+    {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace", "discovery"},
     {"camera", "files", "haar", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
     | {"draw", "output", "videofile"},
-    {"app", "golden", "timeline"},
+    {"app", "golden", "forget", "timeline"},
     {"check", "stills", "video", "preview"},
     {"cli"},
     {"__main__"},
