@@ -16,9 +16,10 @@ LAYERS = [
     {"labels", "errors", "backoff", "quantization", "records"},
     {"preprocess", "config", "contract", "configfile", "clip", "eventfile", "spool", "motion"},
     {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace", "discovery"},
-    {"camera", "files", "haar", "classifier", "sinks", "mqtt", "broker", "health", "watch", "draw", "output"},
-    {"app", "golden", "forget"},
-    {"check", "stills"},
+    {"camera", "files", "haar", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
+    | {"draw", "output", "videofile", "metrics"},
+    {"app", "golden", "forget", "timeline"},
+    {"check", "stills", "video", "preview"},
     {"cli"},
     {"__main__"},
 ]
