@@ -290,8 +290,8 @@ def _rows(rows: Sequence[Result]) -> str:
     flat = [{key: _figure(value) for key, value in row.items()} for row in rows]
     if len(flat[0]) <= COLUMNS_MAX:
         return table(flat)
-    turned = [{"": key, **{str(row["clip"]): row[key] for row in flat}} for key in flat[0] if key != "clip"]
-    return table(turned)
+    label, *keys = flat[0]
+    return table([{"": key, **{row[label]: row[key] for row in flat}} for key in keys])
 
 
 def _figure(value: object) -> str:
