@@ -14,11 +14,12 @@ WORKSTATION = {"tensorflow", "keras", "torch", "jax", "matplotlib", "training", 
 # From DESIGN: the contract, then what adapts the world to it, then what composes.
 LAYERS = [
     {"labels", "errors", "backoff", "quantization", "records"},
-    {"preprocess", "config", "contract", "configfile", "clip", "eventfile", "spool", "motion"},
+    {"preprocess", "config", "contract", "configfile", "clip", "eventfile", "spool", "motion", "minisign"},
     {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace", "discovery"},
-    {"camera", "files", "haar", "classifier", "sinks", "mqtt", "broker", "health", "watch", "draw", "output"},
-    {"app", "golden", "forget"},
-    {"check", "stills"},
+    {"camera", "files", "haar", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
+    | {"draw", "output", "videofile", "metrics"},
+    {"app", "golden", "forget", "timeline"},
+    {"check", "stills", "bundle", "video", "preview"},
     {"cli"},
     {"__main__"},
 ]
