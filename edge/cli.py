@@ -12,7 +12,7 @@ from types import FrameType
 from typing import NoReturn
 
 from edge import __version__
-from edge.errors import ConfigError, EmotiondError
+from edge.errors import ConfigError, EmotiondError, ServiceUnavailableError
 
 BUG, IO_ERROR = 70, 74  # sysexits.h: EX_SOFTWARE, EX_IOERR
 PICTURE_PIXELS_MAX = 50_000_000  # three bytes each; JPEGs of four times as many are decoded at half their size
@@ -92,6 +92,14 @@ def _parser() -> argparse.ArgumentParser:
 
     forget = commands.add_parser("forget", parents=[common], help="take what the broker keeps of this device away")
     forget.set_defaults(act=_forget)
+
+    fleet = commands.add_parser("fleet-sim", parents=[common], help="many simulated devices against the broker")
+    fleet.add_argument("--devices", type=_positive, default=10, metavar="N")
+    fleet.add_argument("--rate", type=float, default=1.0, metavar="R", help="events/s of each device; default 1")
+    fleet.add_argument("--seconds", type=float, default=30.0, metavar="S")
+    fleet.add_argument("--patience", type=float, default=60.0, metavar="S", help="for what has not arrived by then")
+    fleet.add_argument("--readers", type=_positive, default=1, metavar="N", help="that share the events (MQTT 5)")
+    fleet.set_defaults(act=_fleet)
 
     model = commands.add_parser("model", help="signed bundles of a network: verify, install, rollback")
     acts = model.add_subparsers(dest="model_command", required=True, metavar="ACT")
@@ -222,6 +230,25 @@ def _forget(options: argparse.Namespace) -> int:
     for topic in forget(settings):
         sys.stdout.write(f"{topic}\n")
     return 0
+
+
+def _fleet(options: argparse.Namespace) -> int:
+    import json
+
+    from edge import configfile
+    from edge.errors import UsageError
+
+    settings = configfile.load(options.config, options.overrides).mqtt
+    if settings.embedded or settings.broker is None:
+        raise ConfigError("mqtt.broker: fleet-sim needs a broker that runs")
+    if not (options.rate > 0 and options.seconds > 0):
+        raise UsageError("--rate and --seconds must be more than 0")
+    _set_up_logging("error" if not options.debug else "debug")
+    from edge.fleet import simulate
+
+    report = simulate(settings, options.devices, options.rate, options.seconds, options.patience, options.readers)
+    sys.stdout.write(json.dumps(report, indent=1) + "\n")
+    return 0 if not report["lost"] else ServiceUnavailableError.exit_code
 
 
 def _model(options: argparse.Namespace) -> int:

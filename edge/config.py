@@ -66,6 +66,26 @@ def _host(text: str) -> str:
     return text
 
 
+def _brokers(value: Any) -> Any:
+    if not isinstance(value, list):
+        return value
+    if not value or not all(isinstance(each, str) for each in value) or len(set(value)) < len(value):
+        raise ValueError("must be a list of different brokers, each a host's name, an address or host:port")
+    for each in value:
+        host, port = split_address(each)
+        if not host or "/" in host or host.isspace() or host == "embedded" or not (port is None or 1 <= port <= 65535):
+            raise ValueError(f"{each!r}: must be a host's name, an address or host:port")
+    return tuple(value)
+
+
+def split_address(text: str) -> tuple[str, int | None]:
+    """`host`, `host:port`, `[address]:port` or a bare IPv6 address; a port of 0 is one that is not a number."""
+    host, colon, port = text.rpartition(":")
+    if not colon or (":" in host and not host.endswith("]")):
+        return text.strip("[]"), None
+    return host.strip("[]"), int(port) if port.isascii() and port.isdigit() else 0
+
+
 def _source(value: Any) -> Any:
     if type(value) is int and value >= 0:
         return value
@@ -159,10 +179,13 @@ class EmotionConfig(_Settings):
     dwell_s: Seconds = 0.5
 
 
+Host = Annotated[str, AfterValidator(_host)]
+
+
 class MqttConfig(_Settings):
     """The broker and what is published."""
 
-    broker: Annotated[str, AfterValidator(_host)] | None = "embedded"
+    broker: Annotated[Host | tuple[str, ...] | None, BeforeValidator(_brokers)] = "embedded"
     port: Port | None = None
     base_topic: TopicLevel = "emotiond"
     client_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
@@ -206,7 +229,14 @@ class MqttConfig(_Settings):
         """As configured; when nothing is said, every broker that is not on this machine is asked for TLS."""
         if self.tls is not None:
             return self.tls
-        return bool(self.ca_file or self.cert_file or self.broker not in ("embedded", "localhost", "127.0.0.1", "::1"))
+        named = self.brokers if isinstance(self.broker, str) else [split_address(each)[0] for each in self.brokers]
+        hosts = set(named)
+        return bool(self.ca_file or self.cert_file or hosts - {"embedded", "localhost", "127.0.0.1", "::1"})
+
+    @property
+    def brokers(self) -> tuple[str, ...]:
+        """As configured; of one as of several. Empty where none is wanted."""
+        return (self.broker,) if isinstance(self.broker, str) else self.broker or ()
 
     @property
     def password(self) -> str | None:

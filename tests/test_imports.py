@@ -19,7 +19,7 @@ LAYERS = [
     {"camera", "files", "haar", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
     | {"draw", "output", "videofile", "metrics"},
     {"app", "golden", "forget", "timeline"},
-    {"check", "stills", "bundle", "video", "preview"},
+    {"check", "stills", "fleet", "bundle", "video", "preview"},
     {"cli"},
     {"__main__"},
 ]
