@@ -9,8 +9,8 @@ BRISK_MAX_S = 3.0
 class Backoff:
     """Delays that double from `min_s` to `max_s`, each drawn from its upper half.
 
-    In the first `brisk_for_s` after a failure they stay under `BRISK_MAX_S`, or `min_s`: what restarts is soon back. The jitter
-    keeps a fleet that lost its broker at one moment from coming back at one moment.
+    In the first `brisk_for_s` after a failure they stay under `BRISK_MAX_S`, or `min_s`: what restarts is soon back.
+    The jitter keeps a fleet that lost its broker at one moment from coming back at one moment.
     """
 
     def __init__(self, min_s: float, max_s: float, brisk_for_s: float = 0.0) -> None:

@@ -1,7 +1,6 @@
 """The command `emotiond`: arguments, exit codes, nothing else. What is heavy is imported when it is needed."""
 
 import argparse
-import logging
 import os
 import signal
 import sys
@@ -11,8 +10,9 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from edge import __version__
-from edge.errors import ConfigError, EmotiondError, ServiceUnavailableError
+from edge import __version__, fleet_commands
+from edge.console import positive, set_up_logging
+from edge.errors import ConfigError, EmotiondError
 
 BUG, IO_ERROR = 70, 74  # sysexits.h: EX_SOFTWARE, EX_IOERR
 PICTURE_PIXELS_MAX = 50_000_000  # three bytes each; JPEGs of four times as many are decoded at half their size
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--source", metavar="S", help="instead of camera.source: builtin, a webcam's number, a file, a URL"
     )
-    run.add_argument("--max-frames", type=_positive, metavar="N", help="stop after N frames")
+    run.add_argument("--max-frames", type=positive, metavar="N", help="stop after N frames")
     run.add_argument("--events", choices=["-"], help="also print events to standard output, as JSON lines")
     run.add_argument("--watch", action="store_true", help="also print what a subscriber of the broker receives")
     run.set_defaults(act=_daemon)
@@ -90,31 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     watch.add_argument("--raw", action="store_true", help="topics and payloads as they come")
     watch.set_defaults(act=_watch)
 
-    forget = commands.add_parser("forget", parents=[common], help="take what the broker keeps of this device away")
-    forget.set_defaults(act=_forget)
-
-    fleet = commands.add_parser("fleet-sim", parents=[common], help="many simulated devices against the broker")
-    fleet.add_argument("--devices", type=_positive, default=10, metavar="N")
-    fleet.add_argument("--rate", type=float, default=1.0, metavar="R", help="events/s of each device; default 1")
-    fleet.add_argument("--seconds", type=float, default=30.0, metavar="S")
-    fleet.add_argument("--patience", type=float, default=60.0, metavar="S", help="for what has not arrived by then")
-    fleet.add_argument("--readers", type=_positive, default=1, metavar="N", help="that share the events (MQTT 5)")
-    fleet.set_defaults(act=_fleet)
-
-    model = commands.add_parser("model", help="signed bundles of a network: verify, install, rollback")
-    acts = model.add_subparsers(dest="model_command", required=True, metavar="ACT")
-    for name, what in [
-        ("verify", "prove a bundle's signature, and its network on this device"),
-        ("install", "verify it, and take it at the daemon's next start"),
-        ("rollback", "change it for the one before"),
-    ]:
-        act = acts.add_parser(name, parents=[common], help=what)
-        if name != "rollback":
-            act.add_argument("bundle", type=Path, metavar="BUNDLE", help="its signature lies beside it: BUNDLE.minisig")
-            act.add_argument("--unsigned", action="store_true", help="ask for no signature")
-        if name == "install":
-            act.add_argument("--downgrade", action="store_true", help="also one that is not newer")
-    model.set_defaults(act=_model)
+    fleet_commands.add_to(commands, common)
 
     image = commands.add_parser("image", parents=[common], help="read the faces of pictures")
     image.add_argument(
@@ -150,13 +126,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be a whole number from 1")
-    return number
-
-
 def _run(options: argparse.Namespace) -> int:
     act: Callable[[argparse.Namespace], int] = options.act
     try:
@@ -177,7 +146,7 @@ def _daemon(options: argparse.Namespace) -> int:
     from edge import configfile
 
     settings = configfile.load(options.config, options.overrides, options.source)
-    _set_up_logging("debug" if options.debug else settings.log.level)
+    set_up_logging("debug" if options.debug else settings.log.level)
     from edge import app
 
     wishes = app.Wishes()
@@ -195,7 +164,7 @@ def _check(options: argparse.Namespace) -> int:
     from edge import configfile
 
     settings = configfile.load(options.config, options.overrides, options.source)
-    _set_up_logging("error")
+    set_up_logging("error")
     from edge.check import check
 
     return check(settings, sys.stdout)
@@ -208,7 +177,7 @@ def _watch(options: argparse.Namespace) -> int:
     from edge.watch import Subscriber
 
     settings = configfile.load(options.config, options.overrides).mqtt
-    _set_up_logging("info")
+    set_up_logging("info")
     # A wrong name should be told at once; later losses are waited out.
     Dialer(settings, passing_client_id("watch")).dial(lambda *_: None, lambda: None).close()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -220,65 +189,12 @@ def _watch(options: argparse.Namespace) -> int:
     return 0
 
 
-def _forget(options: argparse.Namespace) -> int:
-    from edge import configfile
-
-    settings = configfile.load(options.config, options.overrides)
-    _set_up_logging("info")
-    from edge.forget import forget
-
-    for topic in forget(settings):
-        sys.stdout.write(f"{topic}\n")
-    return 0
-
-
-def _fleet(options: argparse.Namespace) -> int:
-    import json
-
-    from edge import configfile
-    from edge.errors import UsageError
-
-    settings = configfile.load(options.config, options.overrides).mqtt
-    if settings.embedded or settings.broker is None:
-        raise ConfigError("mqtt.broker: fleet-sim needs a broker that runs")
-    if not (options.rate > 0 and options.seconds > 0):
-        raise UsageError("--rate and --seconds must be more than 0")
-    _set_up_logging("error" if not options.debug else "debug")
-    from edge.fleet import simulate
-
-    report = simulate(settings, options.devices, options.rate, options.seconds, options.patience, options.readers)
-    sys.stdout.write(json.dumps(report, indent=1) + "\n")
-    return 0 if not report["lost"] else ServiceUnavailableError.exit_code
-
-
-def _model(options: argparse.Namespace) -> int:
-    from edge import configfile
-
-    config = configfile.load(options.config, options.overrides).model
-    _set_up_logging("debug" if options.debug else "warning")
-    from edge import bundle
-
-    if options.model_command == "verify":
-        found, signer = bundle.verify(options.bundle, config, options.unsigned)
-        sys.stdout.write(f"{found}: sound on this device; {signer}\n")
-        return 0
-    store = bundle.Store(config)
-    if options.model_command == "install":
-        found, _ = bundle.verify(options.bundle, config, options.unsigned)
-        store.install(found, options.downgrade)
-        done = f"{found} is installed"
-    else:
-        done = f"back to {store.rollback() or bundle.SHIPPED}"
-    sys.stdout.write(f"{done}; the daemon takes it at its next start\n")
-    return 0
-
-
 def _image(options: argparse.Namespace) -> int:
     _set_up_opencv()
     from edge import configfile
 
     config = configfile.load(options.config, options.overrides)
-    _set_up_logging("debug" if options.debug else "warning")
+    set_up_logging("debug" if options.debug else "warning")
     from edge import stills
 
     return stills.run(config, options.inputs, options.output_image, options.output_csv, options.json)
@@ -289,7 +205,7 @@ def _video(options: argparse.Namespace) -> int:
     from edge import configfile
 
     config = configfile.load(options.config, options.overrides, options.source)
-    _set_up_logging("debug" if options.debug else "warning")
+    set_up_logging("debug" if options.debug else "warning")
     from edge import video
 
     outputs = video.Outputs(options.output_video, options.output_csv, options.output_timeline)
@@ -302,7 +218,7 @@ def _preview(options: argparse.Namespace) -> int:
     from edge import configfile
 
     config = configfile.load(options.config, options.overrides, options.source)
-    _set_up_logging("debug" if options.debug else config.log.level)
+    set_up_logging("debug" if options.debug else config.log.level)
     from edge import preview
 
     # A camera in the settings is as good as one on the command line.
@@ -318,7 +234,3 @@ def _set_up_opencv() -> None:
     # What they say about damaged files and missing codecs we say better.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-
-
-def _set_up_logging(level: str) -> None:
-    logging.basicConfig(level=level.upper(), stream=sys.stderr, format="emotiond: %(message)s")

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from edge.address import check_brokers, check_host, split_address
 from edge.errors import ConfigError
 
 PASSWORD_MAX = 65535  # bytes; MQTT's limit
@@ -31,6 +32,7 @@ TopicLevel = Annotated[str, AfterValidator(_topic_level)]
 FilePath = Annotated[Path, AfterValidator(_file_path)]
 Seconds = Annotated[float, Field(ge=0, le=3600)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Host = Annotated[str, AfterValidator(check_host)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -58,32 +60,6 @@ def _check_retries(settings: R) -> R:
     if settings.retry_min_s > settings.retry_max_s:
         raise ValueError("retry_min_s must not be larger than retry_max_s")
     return settings
-
-
-def _host(text: str) -> str:
-    if not text or "/" in text or text.isspace() or (text.count(":") == 1):
-        raise ValueError("must be 'embedded', or a host's name or address alone; its port goes to mqtt.port")
-    return text
-
-
-def _brokers(value: Any) -> Any:
-    if not isinstance(value, list):
-        return value
-    if not value or not all(isinstance(each, str) for each in value) or len(set(value)) < len(value):
-        raise ValueError("must be a list of different brokers, each a host's name, an address or host:port")
-    for each in value:
-        host, port = split_address(each)
-        if not host or "/" in host or host.isspace() or host == "embedded" or not (port is None or 1 <= port <= 65535):
-            raise ValueError(f"{each!r}: must be a host's name, an address or host:port")
-    return tuple(value)
-
-
-def split_address(text: str) -> tuple[str, int | None]:
-    """`host`, `host:port`, `[address]:port` or a bare IPv6 address; a port of 0 is one that is not a number."""
-    host, colon, port = text.rpartition(":")
-    if not colon or (":" in host and not host.endswith("]")):
-        return text.strip("[]"), None
-    return host.strip("[]"), int(port) if port.isascii() and port.isdigit() else 0
 
 
 def _source(value: Any) -> Any:
@@ -179,13 +155,10 @@ class EmotionConfig(_Settings):
     dwell_s: Seconds = 0.5
 
 
-Host = Annotated[str, AfterValidator(_host)]
-
-
 class MqttConfig(_Settings):
     """The broker and what is published."""
 
-    broker: Annotated[Host | tuple[str, ...] | None, BeforeValidator(_brokers)] = "embedded"
+    broker: Annotated[Host | tuple[str, ...] | None, BeforeValidator(check_brokers)] = "embedded"
     port: Port | None = None
     base_topic: TopicLevel = "emotiond"
     client_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
