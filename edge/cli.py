@@ -9,10 +9,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from edge import __version__
 from edge.errors import ConfigError, EmotiondError
+
+if TYPE_CHECKING:
+    from edge.config import Config
 
 BUG, IO_ERROR = 70, 74  # sysexits.h: EX_SOFTWARE, EX_IOERR
 PICTURE_PIXELS_MAX = 50_000_000  # three bytes each; JPEGs of four times as many are decoded at half their size
@@ -131,18 +134,28 @@ def _run(options: argparse.Namespace) -> int:
 def _daemon(options: argparse.Namespace) -> int:
     from edge import configfile
 
-    settings = configfile.load(options.config, options.overrides, options.source)
-    _set_up_logging("debug" if options.debug else settings.log.level)
-    from edge import app
+    overrides = [*options.overrides, *(["log.level=debug"] if options.debug else [])]
 
-    wishes = app.Wishes()
+    def read() -> "Config":
+        return configfile.load(options.config, overrides, options.source)
+
+    settings = read()
+    _set_up_logging(settings.log.level)
+    from edge import app
+    from edge.loop import Wishes
+
+    wishes = Wishes()
 
     def stop(number: int, frame: FrameType | None) -> None:
         wishes.stop = True
 
+    def reload(number: int, frame: FrameType | None) -> None:
+        wishes.reload = True
+
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    app.run(settings, wishes, options.max_frames, print_events=options.events == "-", watch=options.watch)
+    signal.signal(signal.SIGHUP, reload)
+    app.run(settings, wishes, options.max_frames, options.events == "-", options.watch, reread=read)
     return 0
 
 

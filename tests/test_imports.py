@@ -13,11 +13,12 @@ EDGE = sorted((ROOT / "edge").glob("*.py"))
 WORKSTATION = {"tensorflow", "keras", "torch", "jax", "matplotlib", "training", "convert", "benchmarks"}
 # From DESIGN: the contract, then what adapts the world to it, then what composes.
 LAYERS = [
-    {"labels", "errors", "backoff", "quantization", "records"},
+    {"labels", "errors", "backoff", "commands", "quantization", "records"},
     {"preprocess", "config", "configfile", "clip", "eventfile", "spool", "motion"},
     {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace"},
     {"camera", "files", "haar", "classifier", "sinks", "mqtt", "broker", "health", "watch", "draw", "output"},
-    {"app", "golden"},
+    {"golden", "loop"},
+    {"app"},
     {"check", "stills"},
     {"cli"},
     {"__main__"},
