@@ -18,6 +18,7 @@ from edge.classifier import TfliteClassifier, shipped_model
 from edge.commands import Command
 from edge.config import CameraConfig, Config, HaarConfig, MqttConfig
 from edge.connection import Dialer
+from edge.discovery import announcement
 from edge.errors import ConfigError
 from edge.files import open_file
 from edge.golden import NAME, prove
@@ -227,7 +228,9 @@ class Daemon:
         if self._watch and self._writer is not None:
             self._links.enter_context(Subscriber(plan.mqtt, self._writer.write))
         topics = Topics(plan.mqtt.base_topic, plan.config.device, plan.config.camera.name)
-        link = MqttLink(plan.mqtt, plan.dialer, topics, origin, self._spool, self._obey)
+        prefix = plan.config.homeassistant.prefix
+        told = announcement(prefix, topics, plan.mqtt.commands, plan.mqtt.stats_interval_s) if prefix else None
+        link = MqttLink(plan.mqtt, plan.dialer, topics, origin, self._spool, self._obey, told)
         self._link = self._links.enter_context(link)
 
     def _obey(self, command: Command) -> None:
@@ -248,4 +251,4 @@ def _differ(old: Config | None, new: Config, *sections: str) -> bool:
 
 def _link_settings(config: Config | None) -> object:
     """What the link to the broker depends on."""
-    return None if config is None else (config.mqtt, config.device, config.camera.name)
+    return None if config is None else (config.mqtt, config.homeassistant, config.device, config.camera.name)

@@ -93,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     watch.add_argument("--raw", action="store_true", help="topics and payloads as they come")
     watch.set_defaults(act=_watch)
 
+    forget = commands.add_parser("forget", parents=[common], help="take what the broker keeps of this device away")
+    forget.set_defaults(act=_forget)
+
     image = commands.add_parser("image", parents=[common], help="read the faces of pictures")
     image.add_argument(
         "inputs", nargs="+", metavar="IN", help="a picture, a folder of them, or a pattern like 'a/*.jpg'"
@@ -185,6 +188,18 @@ def _watch(options: argparse.Namespace) -> int:
         Subscriber(settings, writer.write, everything=options.all, raw=options.raw),
     ):
         writer.closed.wait()
+    return 0
+
+
+def _forget(options: argparse.Namespace) -> int:
+    from edge import configfile
+
+    settings = configfile.load(options.config, options.overrides)
+    _set_up_logging("info")
+    from edge.forget import forget
+
+    for topic in forget(settings):
+        sys.stdout.write(f"{topic}\n")
     return 0
 
 

@@ -4,7 +4,7 @@ from typing import Literal, get_args
 
 Command = Literal["pause", "resume", "reload"]
 COMMANDS: tuple[Command, ...] = get_args(Command)
-PAYLOAD_MAX = 64  # bytes; a payload means nothing, but some senders cannot leave it out
+PAYLOAD_MAX = 64  # bytes; only `off` means something, to `pause`: so a switch can do with one topic
 
 
 class NotACommandError(ValueError):
@@ -22,4 +22,4 @@ def parse(name: str, payload: bytes | bytearray, retained: bool) -> Command:
         raise NotACommandError(f"{command} was retained: it would be obeyed again at every connection")
     if len(payload) > PAYLOAD_MAX:
         raise NotACommandError(f"{command} came with {len(payload)} bytes, more than {PAYLOAD_MAX}")
-    return command
+    return "resume" if command == "pause" and payload == b"off" else command

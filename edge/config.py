@@ -234,6 +234,12 @@ class MqttConfig(_Settings):
         return password
 
 
+class HomeAssistantConfig(_Settings):
+    """Whether Home Assistant is told of the device."""
+
+    prefix: TopicLevel | None = None
+
+
 class PaceConfig(_Settings):
     """When the device spares itself."""
 
@@ -273,6 +279,7 @@ class Config(_Settings):
     model: ModelConfig = ModelConfig()
     emotion: EmotionConfig = EmotionConfig()
     mqtt: MqttConfig = MqttConfig()
+    homeassistant: HomeAssistantConfig = HomeAssistantConfig()
     pace: PaceConfig = PaceConfig()
     spool: SpoolConfig = SpoolConfig()
     log: LogConfig = LogConfig()
