@@ -54,8 +54,11 @@ class Publisher:
     def kill(self) -> str:
         """kill -9; returns what it said on standard error."""
         self.process.kill()
-        error = self.process.communicate()[1]
-        self._reader.join()
+        self._reader.join()  # what it said before is all read
+        error = self.process.stderr.read()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            stream.close()
         return error
 
 
@@ -140,7 +143,8 @@ def scene(broker_at, tmp_path: Path, subscribe) -> Iterator[Callable[[int], Scen
 
     yield begin
     for each in running:
-        each.publisher.kill()
+        if not each.publisher.process.stderr.closed:
+            each.publisher.kill()
         each.proxy.close()
 
 
