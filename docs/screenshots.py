@@ -5,7 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge.app import build_pipeline, build_source
+from edge.app import build_pipeline, build_search, build_source
+from edge.classifier import TfliteClassifier
 from edge.config import CameraConfig, Config
 from edge.draw import draw
 
@@ -15,9 +16,9 @@ MOMENTS_S = (1.6, 4.2, 8.0)
 def main() -> None:
     """Play the clip as fast as it can be read, and keep the pictures of three moments."""
     config = Config(device="demo", camera=CameraConfig(realtime=False, loop=False))
-    pipeline, _ = build_pipeline(config)
     pictures: list[np.ndarray] = []
-    with build_source(config.camera) as source:
+    with build_search(config) as search, build_source(config.camera) as source:
+        pipeline = build_pipeline(config, search, TfliteClassifier.from_config(config.model))
         while len(pictures) < len(MOMENTS_S):
             frame = source.take(1.0)
             sight = pipeline.step(frame)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 from typing_extensions import assert_never
@@ -33,6 +34,9 @@ from edge.sinks import JsonLines, LineWriter
 from edge.spool import Spool
 from edge.tracker import Tracker
 from edge.watch import Subscriber
+
+if TYPE_CHECKING:
+    from edge.metrics import Metrics  # of an extra, and so imported only where it is asked for
 
 log = logging.getLogger(__name__)
 
@@ -118,10 +122,11 @@ class Daemon:
         self._spool: Spool | None = None
         self._link: MqttLink | None = None
         self._mqtt: MqttConfig
+        self._measures: list[Metrics] = []
         self._loop: Loop | None = None
         # One for each part that may be exchanged: closing it ends the part, and it is ready for the next.
-        places = [stack.enter_context(ExitStack()) for _ in range(5)]
-        self._searches, self._brokers, self._spools, self._links, self._sources = places
+        places = [stack.enter_context(ExitStack()) for _ in range(6)]
+        self._searches, self._brokers, self._spools, self._metrics, self._links, self._sources = places
 
     def run(self, max_frames: int | None, reread: Callable[[], Config] | None) -> None:
         """Run the loop to its end."""
@@ -139,8 +144,8 @@ class Daemon:
         Raises EmotiondError.
         """
         old = self._config
-        if old is not None and self._spool is not None and old.spool != config.spool:
-            raise ConfigError("spool: a change of it needs a restart")
+        if old is not None:
+            _refuse_what_needs_a_restart(old, config)
         classifier = self._prepare_classifier(config)
         search = source = dialer = broker = None
         if _differ(old, config, "detector", "search", "tracker", "emotion", "camera"):
@@ -208,13 +213,21 @@ class Daemon:
         logging.getLogger().setLevel(config.log.level.upper())
         if self._loop is None:
             self._loop = Loop(self._wishes)
-        sinks: list[Sink] = [] if self._link is None else [self._link]
-        monitors: list[Monitor] = [] if self._link is None else [self._link]
+            self._measure(config)
+        sinks: list[Sink] = [*self._measures] if self._link is None else [self._link, *self._measures]
+        monitors: list[Monitor] = [*self._measures] if self._link is None else [self._link, *self._measures]
         if self._print_events and self._writer is not None:
             sinks.insert(0, JsonLines(self._writer, origin))
         self._loop.use(
             config, self._source, self._pipeline, self._search, origin, self._classifier.runtime, sinks, monitors
         )
+
+    def _measure(self, config: Config) -> None:
+        if _measured(config):
+            from edge.metrics import Metrics
+
+            metrics = Metrics(config.metrics, config.device, config.camera.name)
+            self._measures.append(self._metrics.enter_context(metrics))
 
     def _relink(self, plan: Plan, origin: Origin) -> None:
         self._links.close()
@@ -247,6 +260,19 @@ class Daemon:
 
 def _differ(old: Config | None, new: Config, *sections: str) -> bool:
     return old is None or any(getattr(old, section) != getattr(new, section) for section in sections)
+
+
+def _refuse_what_needs_a_restart(old: Config, new: Config) -> None:
+    """Raise ConfigError: events may wait in the spool, and a port may not be had."""
+    for section in ("spool", "metrics"):
+        if _differ(old, new, section):
+            raise ConfigError(f"{section}: a change of it needs a restart")
+    if _measured(new) and (old.device, old.camera.name) != (new.device, new.camera.name):
+        raise ConfigError("device and camera.name: a change of them needs a restart where there are metrics")
+
+
+def _measured(config: Config) -> bool:
+    return config.metrics.file is not None or config.metrics.http_port is not None
 
 
 def _link_settings(config: Config | None) -> object:

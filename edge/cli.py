@@ -108,6 +108,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     image.add_argument("--json", action="store_true", help="a JSON object per picture instead of a line for people")
     image.set_defaults(act=_image)
+
+    video = commands.add_parser("video", parents=[common], help="read the faces of a video")
+    video.add_argument("source", metavar="IN", help="a video file, a folder of pictures, or builtin")
+    video.add_argument("--output-video", type=Path, metavar="P", help="a copy with faces and scores drawn in")
+    video.add_argument(
+        "--output-csv", type=Path, metavar="P", help="a row per face and frame; events: P with -events in its name"
+    )
+    video.add_argument("--output-timeline", type=Path, metavar="P", help="a picture of every face's emotions over time")
+    video.add_argument("--no-bars", action="store_true", help="no bar charts in the copy")
+    video.set_defaults(act=_video)
+
+    preview = commands.add_parser("preview", parents=[common], help="a window with the faces as they are read")
+    preview.add_argument(
+        "--source",
+        metavar="S",
+        help="a webcam's number, a file, a URL, builtin; without it, cameras are shown to pick from",
+    )
+    preview.add_argument("--stills", type=Path, default=Path(), metavar="DIR", help="where key s saves; default: here")
+    preview.set_defaults(act=_preview)
     return parser
 
 
@@ -204,10 +223,7 @@ def _forget(options: argparse.Namespace) -> int:
 
 
 def _image(options: argparse.Namespace) -> int:
-    # Read by OpenCV when it is loaded, and held to before it takes memory for a picture.
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(PICTURE_PIXELS_MAX))
-    # What it says about a damaged picture we say better.
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    _set_up_opencv()
     from edge import configfile
 
     config = configfile.load(options.config, options.overrides)
@@ -215,6 +231,42 @@ def _image(options: argparse.Namespace) -> int:
     from edge import stills
 
     return stills.run(config, options.inputs, options.output_image, options.output_csv, options.json)
+
+
+def _video(options: argparse.Namespace) -> int:
+    _set_up_opencv()
+    from edge import configfile
+
+    config = configfile.load(options.config, options.overrides, options.source)
+    _set_up_logging("debug" if options.debug else "warning")
+    from edge import video
+
+    outputs = video.Outputs(options.output_video, options.output_csv, options.output_timeline)
+    video.run(config, outputs, bars=not options.no_bars)
+    return 0
+
+
+def _preview(options: argparse.Namespace) -> int:
+    _set_up_opencv()
+    from edge import configfile
+
+    config = configfile.load(options.config, options.overrides, options.source)
+    _set_up_logging("debug" if options.debug else config.log.level)
+    from edge import preview
+
+    # A camera in the settings is as good as one on the command line.
+    given = options.source is not None or config.camera.source != "builtin"
+    preview.run(config, given, options.stills)
+    return 0
+
+
+def _set_up_opencv() -> None:
+    """What OpenCV and FFmpeg read when they are loaded."""
+    # Held to before memory is taken for a picture.
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(PICTURE_PIXELS_MAX))
+    # What they say about damaged files and missing codecs we say better.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 
 def _set_up_logging(level: str) -> None:

@@ -246,6 +246,14 @@ class PaceConfig(_Settings):
     hot_c: Annotated[float, Field(ge=0, le=150)] | None = 80.0
 
 
+class MetricsConfig(_Settings):
+    """Figures for Prometheus."""
+
+    file: FilePath | None = None
+    http_port: Port | None = None
+    http_host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+
+
 class SpoolConfig(_Settings):
     """Where events wait for the broker, and how many at most."""
 
@@ -280,6 +288,7 @@ class Config(_Settings):
     emotion: EmotionConfig = EmotionConfig()
     mqtt: MqttConfig = MqttConfig()
     homeassistant: HomeAssistantConfig = HomeAssistantConfig()
+    metrics: MetricsConfig = MetricsConfig()
     pace: PaceConfig = PaceConfig()
     spool: SpoolConfig = SpoolConfig()
     log: LogConfig = LogConfig()

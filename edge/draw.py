@@ -44,6 +44,20 @@ def draw(image: npt.NDArray[np.uint8], readings: Iterable[Reading], bars: bool =
     return picture
 
 
+def caption(image: npt.NDArray[np.uint8], lines: Sequence[str]) -> npt.NDArray[np.uint8]:
+    """A copy of a (h, w, 3) BGR picture with lines of text on a panel in its top left corner."""
+    picture = image.copy()
+    scale = max(0.6, min(1.5, picture.shape[1] / REFERENCE_WIDTH))
+    size, row, pad = 0.5 * scale, round(20 * scale), round(6 * scale)
+    width = max((cv2.getTextSize(line, FONT, size, 1)[0][0] for line in lines), default=0) + 2 * pad
+    area = picture[: row * len(lines) + pad, :width]
+    if area.size:
+        area[:] = cv2.addWeighted(area, 0.35, np.full_like(area, PANEL), 0.65, 0)
+    for index, line in enumerate(lines):
+        cv2.putText(picture, line, (pad, row * (index + 1) - pad // 2), FONT, size, WHITE, 1, cv2.LINE_AA)
+    return picture
+
+
 def _draw_label(
     picture: npt.NDArray[np.uint8], text: str, box: Box, colour: tuple[int, int, int], scale: float
 ) -> None:

@@ -25,6 +25,7 @@ Pictures = Iterator[tuple[float, Image | None]]  # seconds from the start, and t
 
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 LATE_MAX_S = 1.0
+DAMAGED_FRAMES_MAX = 10_000  # in a row; containers may promise any number
 FALLBACK_FPS = 15.0  # for pictures without a rate, and for files that state none
 
 
@@ -172,13 +173,17 @@ def _read_video(path: Path) -> Pictures:
     try:
         fps = capture.get(cv2.CAP_PROP_FPS)
         fps = fps if 0 < fps <= 1000 else FALLBACK_FPS
-        position_s, count = 0.0, 0
-        while capture.grab():
+        position_s, count, failures = 0.0, 0, 0
+        promised = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        while failures <= min(max(promised - count, 0), DAMAGED_FRAMES_MAX):
+            if not capture.grab():
+                failures += 1  # the end, or one damaged packet: then the next call goes on behind it
+                continue
+            failures = 0
             # A frame's own time where the file has it; broken ones repeat it or go back.
             position_s = max(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, position_s + 0.01 / fps) if count else 0.0
             count += 1
             yield position_s, usable(capture.retrieve()[1])
-        promised = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         # Containers without an index promise an estimate, some a negative number.
         if count < promised * 0.9:
             log.warning("%s: ends early: %d of %d frames could be read", path, count, promised)

@@ -168,7 +168,11 @@ class Loop:
             log.info("%s: pace now %s", self._config.camera.name, self._pace.figures)
         if time.monotonic() >= self._stats_due_at:
             self._stats_due_at += self._config.mqtt.stats_interval_s
+            drops = dict(self._source.drops)
             for monitor in self._monitors:
-                drops = {**self._source.drops, **monitor.drops}
-                work = {**self._search.figures, "pace": self._pace.figures}
-                monitor.stats(self._counters.stats_message(self._origin, self._runtime, drops, monitor.queued, work))
+                drops |= monitor.drops
+            queued = sum(monitor.queued for monitor in self._monitors)
+            work = {**self._search.figures, "pace": self._pace.figures}
+            message = self._counters.stats_message(self._origin, self._runtime, drops, queued, work)
+            for monitor in self._monitors:
+                monitor.stats(message)

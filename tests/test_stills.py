@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import resource
 import struct
 import subprocess
@@ -21,11 +22,13 @@ from edge.stills import FACES_HEADER, find_pictures, read_picture
 PORTRAIT = ROOT / "edge/assets/portrait.jpg"
 GOLDEN = ROOT / "tests/golden/portrait.jpg"
 
+PROGRESS = re.compile(r"/s(, \d+:\d\d left)?$")
+
 
 def image(*arguments: object, cwd: Path = ROOT, memory_mb: int | None = None) -> subprocess.CompletedProcess[str]:
     """`emotiond image`, perhaps with no more than this address space for data."""
     limit = None if memory_mb is None else lambda: resource.setrlimit(resource.RLIMIT_DATA, (memory_mb << 20,) * 2)
-    return subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "edge", "image", *map(str, arguments)],
         capture_output=True,
         text=True,
@@ -33,6 +36,9 @@ def image(*arguments: object, cwd: Path = ROOT, memory_mb: int | None = None) ->
         cwd=cwd,
         preexec_fn=limit,
     )
+    # On a busy machine it also says how far it has come.
+    done.stderr = "".join(line for line in done.stderr.splitlines(True) if not PROGRESS.search(line))
+    return done
 
 
 def rows(path: Path) -> list[dict[str, str]]:

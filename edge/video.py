@@ -1,0 +1,175 @@
+"""A video from its beginning to its end: an annotated copy, tables, and a picture of the emotions over time."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+
+from edge import clip
+from edge.app import build_pipeline, build_search
+from edge.camera import is_live
+from edge.classifier import TfliteClassifier
+from edge.config import Config
+from edge.draw import UNCERTAIN, draw
+from edge.errors import EndOfStream, UsageError
+from edge.files import FALLBACK_FPS, PICTURE_SUFFIXES, open_file
+from edge.labels import EMOTIONS
+from edge.output import Progress, Table, write_file
+from edge.pipeline import Sight
+from edge.timeline import Timeline
+from edge.videofile import VideoFile
+
+BOX = ("x", "y", "w", "h")
+FACES_HEADER = ("frame", "at_s", "face", "emotion", "confidence", *EMOTIONS, *BOX, "found")
+EVENTS_HEADER = ("at_s", "type", "face", "emotion", "previous", "confidence", *BOX)
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where things go; None is not made."""
+
+    video: Path | None = None
+    csv: Path | None = None
+    timeline: Path | None = None
+
+
+def run(config: Config, outputs: Outputs, bars: bool = True) -> None:
+    """Read `config.camera.source` as fast as it can be, and write what was asked for.
+
+    Without outputs, events are printed. Raises as `files.open_file`, UsageError, and OSError for what cannot be
+    written. The same file gives the same tables.
+    """
+    source_name = str(config.camera.source)
+    _refuse(source_name, outputs)
+    camera = config.camera.model_copy(update={"realtime": False, "loop": False})
+    source = open_file(camera, source_name)
+    fps, promised = _facts(source_name, camera.fps)
+    classifier = TfliteClassifier.from_config(config.model)
+    timeline, frames, events = Timeline(), 0, 0
+    progress = Progress("frames", promised)
+    with ExitStack() as stack:
+        stack.enter_context(source)
+        pipeline = build_pipeline(config, stack.enter_context(build_search(config)), classifier)
+        tables = stack.enter_context(_Tables(outputs.csv)) if outputs.csv else None
+        video: VideoFile | None = None
+        stack.callback(progress.clear)
+        while True:
+            try:
+                frame = source.take(timeout=1.0)
+            except EndOfStream:
+                break
+            if frame is None:
+                continue
+            sight = pipeline.step(frame)
+            frames, events = frames + 1, events + len(sight.events)
+            _tell(sight, tables, timeline, progress, quiet=outputs != Outputs())
+            if outputs.video:
+                if video is None:
+                    size = frame.size
+                    video = stack.enter_context(VideoFile(outputs.video, fps, size))
+                picture = draw(frame.image, sight.readings, bars)
+                video.write(picture if frame.size == size else cv2.resize(picture, size))  # type: ignore[arg-type]
+            progress.show(frames)
+        last = pipeline.finish()
+        if last is not None:
+            events += len(last.events)
+            _tell(last, tables, None, progress, quiet=outputs != Outputs())
+        progress.clear()
+        codec = f", written as {video.codec}" if video else ""
+    if outputs.timeline:
+        encoded = cv2.imencode(outputs.timeline.suffix, timeline.draw())[1]
+        write_file(outputs.timeline, encoded.tobytes())
+    print(f"{source_name}: frames: {frames}, faces: {timeline.faces}, events: {events}{codec}")  # noqa: T201
+
+
+class _Tables:
+    """A row per face and frame, and a row per event."""
+
+    def __init__(self, path: Path) -> None:
+        self._faces = Table(path, FACES_HEADER)
+        self._events = Table(path.with_name(f"{path.stem}-events{path.suffix}"), EVENTS_HEADER)
+
+    def __enter__(self) -> "_Tables":
+        with ExitStack() as stack:
+            stack.enter_context(self._faces)
+            stack.enter_context(self._events)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def add(self, sight: Sight, with_faces: bool) -> None:
+        at_s = round(sight.frame.media_time, 3)
+        if with_faces:
+            self._faces.add(
+                [
+                    sight.frame.seq,
+                    at_s,
+                    reading.track.id,
+                    reading.emotion or UNCERTAIN,
+                    round(reading.confidence, 3),
+                    *reading.scores.as_dict().values(),
+                    *(reading.track.box.x, reading.track.box.y, reading.track.box.w, reading.track.box.h),
+                    int(reading.track.missed == 0),
+                ]
+                for reading in sight.readings
+            )
+        for event in sight.events:
+            reading = event.reading
+            box = reading.track.box
+            emotions = (reading.emotion or UNCERTAIN, "" if event.type == "new" else event.previous or UNCERTAIN)
+            self._events.add(
+                [
+                    [
+                        at_s,
+                        event.type,
+                        reading.track.id,
+                        *emotions,
+                        round(reading.confidence, 3),
+                        box.x,
+                        box.y,
+                        box.w,
+                        box.h,
+                    ]
+                ]
+            )
+
+
+def _tell(sight: Sight, tables: _Tables | None, timeline: Timeline | None, progress: Progress, quiet: bool) -> None:
+    if tables is not None:
+        tables.add(sight, with_faces=timeline is not None)
+    if timeline is not None:
+        timeline.add(sight)
+    for event in () if quiet else sight.events:
+        change = {
+            "new": "appears",
+            "update": f"{event.previous or UNCERTAIN} -> {event.reading.emotion or UNCERTAIN}",
+            "end": f"is gone, last {event.reading.emotion or UNCERTAIN}",
+        }[event.type]
+        progress.say(f"{sight.frame.media_time:8.2f} s  face {event.reading.track.id} {change}")
+
+
+def _refuse(source: str, outputs: Outputs) -> None:
+    """What would be noticed only after the work, or destroy what is read."""
+    if is_live(source) or source.isdigit():
+        raise UsageError(f"{source}: does not end; emotiond video is for files (emotiond run reads cameras)")
+    if outputs.timeline and not cv2.haveImageWriter(f"x{outputs.timeline.suffix}"):
+        raise UsageError(f"--output-timeline {outputs.timeline}: must end in .png, .jpg or another picture's suffix")
+    for path in (outputs.video, outputs.csv, outputs.timeline):
+        if path is not None and path.resolve() == Path(source.removeprefix("file://")).resolve():
+            raise UsageError(f"{path} is the video that is read; choose another name")
+
+
+def _facts(source: str, wished_fps: float | None) -> tuple[float, int | None]:
+    """The rate, and how many frames there should be, if the file says so."""
+    if source == "builtin":
+        return clip.FPS, round(clip.CYCLE_S * clip.FPS)
+    path = Path(source.removeprefix("file://"))
+    if not path.is_file() or path.suffix.lower() in PICTURE_SUFFIXES:
+        return wished_fps or FALLBACK_FPS, None
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    fps, frames = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    capture.release()
+    return fps if 0 < fps <= 1000 else FALLBACK_FPS, round(frames) if 0 < frames < 1e9 else None

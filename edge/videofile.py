@@ -1,0 +1,128 @@
+"""Writes a video: H.264 where something here can make it, else MPEG-4, which everything here can."""
+
+import errno
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edge.errors import UsageError
+
+SUFFIXES = (".mp4", ".mkv", ".mov", ".avi")
+PROBE = ("-f", "lavfi", "-i", "color=size=64x64:duration=0.04", "-c:v", "libx264", "-f", "null", "-")
+STOP_S = 60.0  # for the last frames of a long video to be packed
+
+
+class _Encoder(Protocol):
+    def write(self, image: npt.NDArray[np.uint8]) -> None: ...
+    def close(self) -> str: ...
+
+
+class VideoFile:
+    """A video that is entered to be written, frame by frame, at a fixed rate.
+
+    `codec` says what was taken. Raises UsageError for a name that is no video's, and OSError, with the name in it,
+    when it cannot be written.
+    """
+
+    def __init__(self, path: Path, fps: float, size: tuple[int, int]) -> None:
+        if path.suffix.lower() not in SUFFIXES:
+            raise UsageError(f"--output-video {path}: must end in {', '.join(SUFFIXES)}")
+        self._path, self._frames = path, 0
+        path.open("wb").close()  # OpenCV would not say why it cannot
+        self.codec, self._encoder = _open_encoder(path, fps, size)
+
+    def __enter__(self) -> "VideoFile":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        problem = self._encoder.close()
+        if not exc[0] and (problem or not self._is_whole()):
+            raise OSError(errno.EIO, problem or "could not be written whole; is there room?", str(self._path))
+
+    def write(self, image: npt.NDArray[np.uint8]) -> None:
+        """Append a (h, w, 3) BGR picture of the size that was given."""
+        try:
+            self._encoder.write(image)
+        except BrokenPipeError:
+            raise OSError(errno.EIO, self._encoder.close() or "ffmpeg gave up", str(self._path)) from None
+        self._frames += 1
+
+    def _is_whole(self) -> bool:
+        """OpenCV says nothing when a disk is full; then what was written cannot be opened, or ends early."""
+        if self._frames == 0:
+            return True
+        capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
+        try:
+            return capture.isOpened() and capture.get(cv2.CAP_PROP_FRAME_COUNT) >= 0.9 * self._frames
+        finally:
+            capture.release()
+
+
+class _OpenCv:
+    def __init__(self, path: Path, fps: float, size: tuple[int, int], fourcc: str) -> None:
+        code = cv2.VideoWriter.fourcc(*fourcc)
+        self._writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, fps, size)
+        self.is_open = self._writer.isOpened()
+
+    def write(self, image: npt.NDArray[np.uint8]) -> None:
+        self._writer.write(image)
+
+    def close(self) -> str:
+        self._writer.release()
+        return ""
+
+
+class _FfmpegProgram:
+    """The program, fed through a pipe: it packs beside us, on a core of its own if there is one."""
+
+    def __init__(self, path: Path, fps: float, size: tuple[int, int]) -> None:
+        command = [
+            *("ffmpeg", "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "bgr24"),
+            *("-s", f"{size[0]}x{size[1]}", "-r", f"{fps:.6f}", "-i", "-"),
+            # Players want 4:2:0, which has no odd sizes.
+            *("-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2", "-pix_fmt", "yuv420p"),
+            *("-c:v", "libx264", "-preset", "veryfast", "-crf", "21", f"file:{path}"),
+        ]
+        # In a session of its own: Ctrl-C is for us, who then let it finish the file.
+        self._child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+        )
+
+    def write(self, image: npt.NDArray[np.uint8]) -> None:
+        assert self._child.stdin is not None
+        self._child.stdin.write(np.ascontiguousarray(image).data)
+
+    def close(self) -> str:
+        try:
+            _, said = self._child.communicate(timeout=STOP_S)
+        except (BrokenPipeError, ValueError):  # it has gone, or was closed before
+            said = self._child.stderr.read() if self._child.stderr and not self._child.stderr.closed else b""
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            return "ffmpeg did not end"
+        lines = said.decode(errors="replace").strip().splitlines()
+        return (lines[-1] if lines else "ffmpeg failed") if self._child.wait() else ""
+
+
+def _open_encoder(path: Path, fps: float, size: tuple[int, int]) -> tuple[str, _Encoder]:
+    own = _OpenCv(path, fps, size, "avc1")
+    if own.is_open:
+        return "H.264", own
+    if ffmpeg_makes_h264():
+        return "H.264", _FfmpegProgram(path, fps, size)
+    fallback = _OpenCv(path, fps, size, "mp4v")
+    if not fallback.is_open:
+        raise OSError(errno.EIO, "OpenCV here has no video encoder for it", str(path))
+    return "MPEG-4, for nothing here makes H.264 (the program ffmpeg would)", fallback
+
+
+def ffmpeg_makes_h264() -> bool:
+    """Whether the program is there, with libx264 in it."""
+    if shutil.which("ffmpeg") is None:
+        return False
+    return subprocess.run(["ffmpeg", "-v", "quiet", *PROBE], stdin=subprocess.DEVNULL, check=False).returncode == 0

@@ -1,0 +1,175 @@
+"""`emotiond video` as people call it: the annotated copy, the tables, the timeline, and what it says to bad files."""
+
+import csv
+import itertools
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from conftest import ROOT
+from edge.draw import COLOURS
+from edge.output import Progress
+from edge.video import EVENTS_HEADER, FACES_HEADER
+
+PROGRESS = re.compile(r"/s(, \d+:\d\d left)?$")
+
+
+def video_command(
+    *arguments: object, cwd: Path = ROOT, file_mb: float | None = None, path: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """`emotiond video`, perhaps with no room for files of more than this, or with other programs to be found."""
+    size = None if file_mb is None else round(file_mb * 2**20)
+    done = subprocess.run(
+        [sys.executable, "-m", "edge", "video", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **({"PATH": path} if path is not None else {})},
+        cwd=cwd,
+        preexec_fn=None if size is None else lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
+    )
+    # On a busy machine it also says how far it has come.
+    done.stderr = "".join(line for line in done.stderr.splitlines(True) if not PROGRESS.search(line))
+    return done
+
+
+def rows(path: Path) -> list[list[str]]:
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def frames_of(path: Path) -> list[np.ndarray]:
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    frames = []
+    while True:
+        read, image = capture.read()
+        if not read:
+            return frames
+        frames.append(image)
+
+
+def test_a_video_gives_a_copy_two_tables_and_a_timeline(tmp_path: Path, video: Path, clip_frames: list) -> None:
+    copy, table, timeline = tmp_path / "copy.mp4", tmp_path / "faces.csv", tmp_path / "timeline.png"
+    outputs = ["--output-video", copy, "--output-csv", table, "--output-timeline", timeline]
+    done = video_command(video, *outputs)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{video}: frames: {len(clip_frames)}, faces: 1, events: 3, written as ")
+
+    copied = frames_of(copy)
+    assert len(copied) == len(clip_frames)
+    middle = len(copied) // 2
+    yellow = np.abs(copied[middle].astype(int) - COLOURS["happy"]).max(axis=2) < 40
+    assert yellow.sum() > 1000
+    assert np.abs(copied[0].astype(int) - clip_frames[0]).mean() < 5  # nobody there yet
+
+    header, *faces = rows(table)
+    assert tuple(header) == FACES_HEADER
+    assert len(faces) > 100
+    assert {face[2] for face in faces} == {"1"}
+    assert all(float(before[1]) < float(after[1]) for before, after in itertools.pairwise(faces))
+    header, *events = rows(tmp_path / "faces-events.csv")
+    assert tuple(header) == EVENTS_HEADER
+    assert [event[1:5] for event in events] == [
+        ["new", "1", "uncertain", ""],
+        ["update", "1", "happy", "uncertain"],
+        ["end", "1", "happy", "happy"],
+    ]
+    drawn = cv2.imread(str(timeline))
+    assert drawn.shape[1] == 1280
+    assert (drawn == COLOURS["happy"]).all(axis=2).sum() > 30_000
+
+    again = tmp_path / "again.csv"
+    assert video_command(video, "--output-csv", again).returncode == 0
+    assert again.read_text() == table.read_text()
+
+
+def test_without_outputs_the_events_are_told() -> None:
+    done = video_command("builtin")
+    assert (done.returncode, done.stderr) == (0, "")
+    told = [line.partition("face ")[2] for line in done.stdout.splitlines()]
+    assert told[:3] == ["1 appears", "1 uncertain -> happy", "1 is gone, last happy"]
+
+
+def test_where_nothing_makes_h264_another_codec_is_taken_and_said(tmp_path: Path, video: Path) -> None:
+    done = video_command(video, "--output-video", tmp_path / "copy.mp4", path="")
+    if "written as H.264" in done.stdout:
+        pytest.skip("this OpenCV makes H.264 by itself")
+    assert done.returncode == 0
+    assert "written as MPEG-4, for nothing here makes H.264" in done.stdout
+    assert len(frames_of(tmp_path / "copy.mp4")) == len(frames_of(video))
+
+
+def test_the_program_ffmpeg_makes_h264_of_odd_sizes_too(tmp_path: Path) -> None:
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed (tests/system_packages.sh installs it)")
+    for number in range(5):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((121, 161, 3), 40 * number, np.uint8))
+    done = video_command(tmp_path, "--output-video", tmp_path / "copy.mp4")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "written as H.264" in done.stdout
+    assert frames_of(tmp_path / "copy.mp4")[0].shape == (122, 162, 3)
+
+
+def test_a_damaged_video_goes_on_behind_the_damage(tmp_path: Path, video: Path) -> None:
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed (tests/system_packages.sh installs it)")
+    whole = tmp_path / "whole.mp4"
+    options = ["-c:v", "libx264", "-g", "15", "-pix_fmt", "yuv420p", "-y"]
+    subprocess.run(["ffmpeg", "-v", "error", "-i", video, *options, whole], check=True, stdin=subprocess.DEVNULL)
+    content = bytearray(whole.read_bytes())
+    third, fifth = len(content) // 3, len(content) // 5
+    content[third : third + fifth] = np.random.default_rng(1).bytes(fifth)
+    damaged = tmp_path / "damaged.mp4"
+    damaged.write_bytes(content)
+    done = video_command(damaged, "--output-csv", tmp_path / "faces.csv")
+    assert done.returncode == 0
+    assert float(rows(tmp_path / "faces.csv")[-1][1]) > 12  # seconds; the damage is at about 5 to 9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["missing.mkv"], 66, "camera.source: missing.mkv: no such file"),
+        (["text.mkv"], 65, "camera.source: text.mkv: not a video that OpenCV can read"),
+        (["empty.mkv"], 65, "camera.source: empty.mkv: not a video that OpenCV can read"),
+        (["rtsp://127.0.0.1/x"], 2, "rtsp://127.0.0.1/x: does not end; emotiond video is for files"),
+        (["0"], 2, "0: does not end"),
+        (["builtin", "--output-video", "x.txt"], 2, "--output-video x.txt: must end in .mp4"),
+        (["builtin", "--output-video", "none/x.mp4"], 74, "none/x.mp4: No such file or directory"),
+        (["builtin", "--output-csv", "/dev/full"], 74, "/dev/full: No space left on device"),
+        (["builtin", "--output-timeline", "x.doc"], 2, "--output-timeline x.doc: must end in .png"),
+        (["text.mkv", "--output-video", "text.mkv"], 2, "text.mkv is the video that is read; choose another name"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
+    (tmp_path / "text.mkv").write_text("this is no video\n" * 50)
+    (tmp_path / "empty.mkv").touch()
+    done = video_command(*arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert done.stderr.startswith(f"emotiond: {said}")
+    assert done.stderr.count("\n") == 1
+    assert (tmp_path / "text.mkv").read_text().startswith("this is no video")
+
+
+@pytest.mark.parametrize("programs", [None, ""], ids=["any encoder", "OpenCV's own"])
+def test_a_full_disk_is_told(tmp_path: Path, programs: str | None) -> None:
+    copy = tmp_path / "copy.mp4"
+    done = video_command("builtin", "--output-video", copy, file_mb=0.05, path=programs)
+    assert done.returncode == 74
+    assert done.stderr.startswith(f"emotiond: {copy}: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_progress_says_how_much_is_left() -> None:
+    assert Progress("frames", 1000).text(250, elapsed_s=10.0) == " 25% of 1000 frames, 25 frames/s, 0:30 left"
+    assert Progress("frames", 36_000).text(100, elapsed_s=10.0).endswith("10 frames/s, 59:50 left")
+    assert Progress("frames").text(250, elapsed_s=10.0) == "250 frames, 25 frames/s"
+    assert Progress("frames", 10).text(12, elapsed_s=1.0) == "12 frames, 12 frames/s"
+    assert Progress("frames", 10).text(0, elapsed_s=0.0) == "  0% of 10 frames, 0 frames/s, 0:00 left"
