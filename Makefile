@@ -38,7 +38,7 @@ $(VENV)/ready-train: $(VENV)/ready
 	@touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready-train
-	$(PIP) -c constraints.txt -e '.[$(OPENCV),broker,metrics,train,dev]'
+	$(PIP) -c constraints.txt -e '.[$(OPENCV),broker,bundle,metrics,train,dev]'
 	@touch $@
 
 # tflite-runtime needs numpy 1, LiteRT's set has numpy 2: an environment of its own.

@@ -15,7 +15,7 @@ from typing_extensions import assert_never
 
 from edge.broker import EmbeddedBroker
 from edge.camera import LiveSource, is_live
-from edge.classifier import TfliteClassifier, shipped_model
+from edge.classifier import TfliteClassifier, installed_model, shipped_model
 from edge.commands import Command
 from edge.config import CameraConfig, Config, HaarConfig, MqttConfig
 from edge.connection import Dialer
@@ -168,7 +168,8 @@ class Daemon:
             if classifier.path != shipped_model() and not prove(classifier):
                 log.info("model.path: %s: there is no %s beside it to prove it with", classifier.path, NAME)
             return classifier
-        if self._config.model == config.model and self._classifier.is_current():
+        path = config.model.path or installed_model(config.model) or shipped_model()
+        if self._config.model == config.model and path == self._classifier.path and self._classifier.is_current():
             return None
         classifier = TfliteClassifier.from_config(config.model)
         if not prove(classifier):

@@ -96,6 +96,21 @@ def _parser() -> argparse.ArgumentParser:
     forget = commands.add_parser("forget", parents=[common], help="take what the broker keeps of this device away")
     forget.set_defaults(act=_forget)
 
+    model = commands.add_parser("model", help="signed bundles of a network: verify, install, rollback")
+    acts = model.add_subparsers(dest="model_command", required=True, metavar="ACT")
+    for name, what in [
+        ("verify", "prove a bundle's signature, and its network on this device"),
+        ("install", "verify it, and take it at the daemon's next start"),
+        ("rollback", "change it for the one before"),
+    ]:
+        act = acts.add_parser(name, parents=[common], help=what)
+        if name != "rollback":
+            act.add_argument("bundle", type=Path, metavar="BUNDLE", help="its signature lies beside it: BUNDLE.minisig")
+            act.add_argument("--unsigned", action="store_true", help="ask for no signature")
+        if name == "install":
+            act.add_argument("--downgrade", action="store_true", help="also one that is not newer")
+    model.set_defaults(act=_model)
+
     image = commands.add_parser("image", parents=[common], help="read the faces of pictures")
     image.add_argument(
         "inputs", nargs="+", metavar="IN", help="a picture, a folder of them, or a pattern like 'a/*.jpg'"
@@ -219,6 +234,28 @@ def _forget(options: argparse.Namespace) -> int:
 
     for topic in forget(settings):
         sys.stdout.write(f"{topic}\n")
+    return 0
+
+
+def _model(options: argparse.Namespace) -> int:
+    from edge import configfile
+
+    config = configfile.load(options.config, options.overrides).model
+    _set_up_logging("debug" if options.debug else "warning")
+    from edge import bundle
+
+    if options.model_command == "verify":
+        found, signer = bundle.verify(options.bundle, config, options.unsigned)
+        sys.stdout.write(f"{found}: sound on this device; {signer}\n")
+        return 0
+    store = bundle.Store(config)
+    if options.model_command == "install":
+        found, _ = bundle.verify(options.bundle, config, options.unsigned)
+        store.install(found, options.downgrade)
+        done = f"{found} is installed"
+    else:
+        done = f"back to {store.rollback() or bundle.SHIPPED}"
+    sys.stdout.write(f"{done}; the daemon takes it at its next start\n")
     return 0
 
 

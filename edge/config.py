@@ -144,6 +144,8 @@ class ModelConfig(_Settings):
     """The network and what runs it."""
 
     path: FilePath | None = None
+    folder: FilePath | None = None
+    public_key: str | None = None
     runtime: Literal["auto", "litert", "tflite-runtime"] = "auto"
     threads: Annotated[int, Field(ge=1, le=64)] = 1
 

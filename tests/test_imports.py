@@ -14,13 +14,13 @@ WORKSTATION = {"tensorflow", "keras", "torch", "jax", "matplotlib", "training", 
 # From DESIGN: the contract, then what adapts the world to it, then what composes.
 LAYERS = [
     {"labels", "errors", "backoff", "commands", "quantization", "records"},
-    {"preprocess", "config", "contract", "configfile", "clip", "eventfile", "spool", "motion"},
+    {"preprocess", "config", "contract", "configfile", "clip", "eventfile", "spool", "motion", "minisign"},
     {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace", "discovery"},
     {"camera", "files", "haar", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
     | {"draw", "output", "videofile", "metrics"},
     {"golden", "loop", "forget", "timeline"},
     {"app"},
-    {"check", "stills", "video", "preview"},
+    {"check", "stills", "bundle", "video", "preview"},
     {"cli"},
     {"__main__"},
 ]
