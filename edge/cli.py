@@ -7,15 +7,13 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from edge import __version__
 from edge.errors import ConfigError, EmotiondError
-
-if TYPE_CHECKING:
-    from edge.config import Config
 
 BUG, IO_ERROR = 70, 74  # sysexits.h: EX_SOFTWARE, EX_IOERR
 PICTURE_PIXELS_MAX = 50_000_000  # three bytes each; JPEGs of four times as many are decoded at half their size
@@ -173,9 +171,7 @@ def _daemon(options: argparse.Namespace) -> int:
 
     overrides = [*options.overrides, *(["log.level=debug"] if options.debug else [])]
 
-    def read() -> "Config":
-        return configfile.load(options.config, overrides, options.source)
-
+    read = partial(configfile.load, options.config, overrides, options.source)
     settings = read()
     _set_up_logging(settings.log.level)
     from edge import app
@@ -183,15 +179,14 @@ def _daemon(options: argparse.Namespace) -> int:
 
     wishes = Wishes()
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        wishes.stop = True
+    def wish(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            wishes.reload = True
+        else:
+            wishes.stop = True
 
-    def reload(number: int, frame: FrameType | None) -> None:
-        wishes.reload = True
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGHUP, reload)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, wish)
     app.run(settings, wishes, options.max_frames, options.events == "-", options.watch, reread=read)
     return 0
 
