@@ -1,7 +1,6 @@
 """The command `emotiond`: arguments, exit codes, nothing else. What is heavy is imported when it is needed."""
 
 import argparse
-import logging
 import os
 import signal
 import sys
@@ -12,7 +11,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from edge import __version__
+from edge import __version__, fleet_commands
+from edge.console import positive, set_up_logging
 from edge.errors import ConfigError, EmotiondError
 
 BUG, IO_ERROR = 70, 74  # sysexits.h: EX_SOFTWARE, EX_IOERR
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--source", metavar="S", help="instead of camera.source: builtin, a webcam's number, a file, a URL"
     )
-    run.add_argument("--max-frames", type=_positive, metavar="N", help="stop after N frames")
+    run.add_argument("--max-frames", type=positive, metavar="N", help="stop after N frames")
     run.add_argument("--events", choices=["-"], help="also print events to standard output, as JSON lines")
     run.add_argument("--watch", action="store_true", help="also print what a subscriber of the broker receives")
     run.set_defaults(act=_daemon)
@@ -91,23 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     watch.add_argument("--raw", action="store_true", help="topics and payloads as they come")
     watch.set_defaults(act=_watch)
 
-    forget = commands.add_parser("forget", parents=[common], help="take what the broker keeps of this device away")
-    forget.set_defaults(act=_forget)
-
-    model = commands.add_parser("model", help="signed bundles of a network: verify, install, rollback")
-    acts = model.add_subparsers(dest="model_command", required=True, metavar="ACT")
-    for name, what in [
-        ("verify", "prove a bundle's signature, and its network on this device"),
-        ("install", "verify it, and take it at the daemon's next start"),
-        ("rollback", "change it for the one before"),
-    ]:
-        act = acts.add_parser(name, parents=[common], help=what)
-        if name != "rollback":
-            act.add_argument("bundle", type=Path, metavar="BUNDLE", help="its signature lies beside it: BUNDLE.minisig")
-            act.add_argument("--unsigned", action="store_true", help="ask for no signature")
-        if name == "install":
-            act.add_argument("--downgrade", action="store_true", help="also one that is not newer")
-    model.set_defaults(act=_model)
+    fleet_commands.add_to(commands, common)
 
     image = commands.add_parser("image", parents=[common], help="read the faces of pictures")
     image.add_argument(
@@ -143,13 +127,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be a whole number from 1")
-    return number
-
-
 def _run(options: argparse.Namespace) -> int:
     act: Callable[[argparse.Namespace], int] = options.act
     try:
@@ -170,10 +147,9 @@ def _daemon(options: argparse.Namespace) -> int:
     from edge import configfile
 
     overrides = [*options.overrides, *(["log.level=debug"] if options.debug else [])]
-
     read = partial(configfile.load, options.config, overrides, options.source)
     settings = read()
-    _set_up_logging(settings.log.level)
+    set_up_logging(settings.log.level)
     from edge import app
     from edge.loop import Wishes
 
@@ -195,7 +171,7 @@ def _check(options: argparse.Namespace) -> int:
     from edge import configfile
 
     settings = configfile.load(options.config, options.overrides, options.source)
-    _set_up_logging("error")
+    set_up_logging("error")
     from edge.check import check
 
     return check(settings, sys.stdout)
@@ -208,7 +184,7 @@ def _watch(options: argparse.Namespace) -> int:
     from edge.watch import Subscriber
 
     settings = configfile.load(options.config, options.overrides).mqtt
-    _set_up_logging("info")
+    set_up_logging("info")
     # A wrong name should be told at once; later losses are waited out.
     Dialer(settings, passing_client_id("watch")).dial(lambda *_: None, lambda: None).close()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -220,46 +196,12 @@ def _watch(options: argparse.Namespace) -> int:
     return 0
 
 
-def _forget(options: argparse.Namespace) -> int:
-    from edge import configfile
-
-    settings = configfile.load(options.config, options.overrides)
-    _set_up_logging("info")
-    from edge.forget import forget
-
-    for topic in forget(settings):
-        sys.stdout.write(f"{topic}\n")
-    return 0
-
-
-def _model(options: argparse.Namespace) -> int:
-    from edge import configfile
-
-    config = configfile.load(options.config, options.overrides).model
-    _set_up_logging("debug" if options.debug else "warning")
-    from edge import bundle
-
-    if options.model_command == "verify":
-        found, signer = bundle.verify(options.bundle, config, options.unsigned)
-        sys.stdout.write(f"{found}: sound on this device; {signer}\n")
-        return 0
-    store = bundle.Store(config)
-    if options.model_command == "install":
-        found, _ = bundle.verify(options.bundle, config, options.unsigned)
-        store.install(found, options.downgrade)
-        done = f"{found} is installed"
-    else:
-        done = f"back to {store.rollback() or bundle.SHIPPED}"
-    sys.stdout.write(f"{done}; the daemon takes it at its next start\n")
-    return 0
-
-
 def _image(options: argparse.Namespace) -> int:
     _set_up_opencv()
     from edge import configfile
 
     config = configfile.load(options.config, options.overrides)
-    _set_up_logging("debug" if options.debug else "warning")
+    set_up_logging("debug" if options.debug else "warning")
     from edge import stills
 
     return stills.run(config, options.inputs, options.output_image, options.output_csv, options.json)
@@ -270,7 +212,7 @@ def _video(options: argparse.Namespace) -> int:
     from edge import configfile
 
     config = configfile.load(options.config, options.overrides, options.source)
-    _set_up_logging("debug" if options.debug else "warning")
+    set_up_logging("debug" if options.debug else "warning")
     from edge import video
 
     outputs = video.Outputs(options.output_video, options.output_csv, options.output_timeline)
@@ -283,7 +225,7 @@ def _preview(options: argparse.Namespace) -> int:
     from edge import configfile
 
     config = configfile.load(options.config, options.overrides, options.source)
-    _set_up_logging("debug" if options.debug else config.log.level)
+    set_up_logging("debug" if options.debug else config.log.level)
     from edge import preview
 
     # A camera in the settings is as good as one on the command line.
@@ -299,7 +241,3 @@ def _set_up_opencv() -> None:
     # What they say about damaged files and missing codecs we say better.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-
-
-def _set_up_logging(level: str) -> None:
-    logging.basicConfig(level=level.upper(), stream=sys.stderr, format="emotiond: %(message)s")

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from edge.address import check_brokers, check_host, split_address
 from edge.errors import ConfigError
 
 PASSWORD_MAX = 65535  # bytes; MQTT's limit
@@ -31,6 +32,7 @@ TopicLevel = Annotated[str, AfterValidator(_topic_level)]
 FilePath = Annotated[Path, AfterValidator(_file_path)]
 Seconds = Annotated[float, Field(ge=0, le=3600)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+Host = Annotated[str, AfterValidator(check_host)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -58,12 +60,6 @@ def _check_retries(settings: R) -> R:
     if settings.retry_min_s > settings.retry_max_s:
         raise ValueError("retry_min_s must not be larger than retry_max_s")
     return settings
-
-
-def _host(text: str) -> str:
-    if not text or "/" in text or text.isspace() or (text.count(":") == 1):
-        raise ValueError("must be 'embedded', or a host's name or address alone; its port goes to mqtt.port")
-    return text
 
 
 def _source(value: Any) -> Any:
@@ -162,7 +158,7 @@ class EmotionConfig(_Settings):
 class MqttConfig(_Settings):
     """The broker and what is published."""
 
-    broker: Annotated[str, AfterValidator(_host)] | None = "embedded"
+    broker: Annotated[Host | tuple[str, ...] | None, BeforeValidator(check_brokers)] = "embedded"
     port: Port | None = None
     base_topic: TopicLevel = "emotiond"
     client_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
@@ -206,7 +202,14 @@ class MqttConfig(_Settings):
         """As configured; when nothing is said, every broker that is not on this machine is asked for TLS."""
         if self.tls is not None:
             return self.tls
-        return bool(self.ca_file or self.cert_file or self.broker not in ("embedded", "localhost", "127.0.0.1", "::1"))
+        named = self.brokers if isinstance(self.broker, str) else [split_address(each)[0] for each in self.brokers]
+        hosts = set(named)
+        return bool(self.ca_file or self.cert_file or hosts - {"embedded", "localhost", "127.0.0.1", "::1"})
+
+    @property
+    def brokers(self) -> tuple[str, ...]:
+        """As configured; of one as of several. Empty where none is wanted."""
+        return (self.broker,) if isinstance(self.broker, str) else self.broker or ()
 
     @property
     def password(self) -> str | None:
