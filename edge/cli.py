@@ -6,6 +6,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -145,18 +146,24 @@ def _run(options: argparse.Namespace) -> int:
 def _daemon(options: argparse.Namespace) -> int:
     from edge import configfile
 
-    settings = configfile.load(options.config, options.overrides, options.source)
-    set_up_logging("debug" if options.debug else settings.log.level)
+    overrides = [*options.overrides, *(["log.level=debug"] if options.debug else [])]
+    read = partial(configfile.load, options.config, overrides, options.source)
+    settings = read()
+    set_up_logging(settings.log.level)
     from edge import app
+    from edge.loop import Wishes
 
-    wishes = app.Wishes()
+    wishes = Wishes()
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        wishes.stop = True
+    def wish(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            wishes.reload = True
+        else:
+            wishes.stop = True
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    app.run(settings, wishes, options.max_frames, print_events=options.events == "-", watch=options.watch)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, wish)
+    app.run(settings, wishes, options.max_frames, options.events == "-", options.watch, reread=read)
     return 0
 
 

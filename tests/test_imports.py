@@ -13,12 +13,13 @@ EDGE = sorted((ROOT / "edge").glob("*.py"))
 WORKSTATION = {"tensorflow", "keras", "torch", "jax", "matplotlib", "training", "convert", "benchmarks"}
 # From DESIGN: the contract, then what adapts the world to it, then what composes.
 LAYERS = [
-    {"labels", "errors", "address", "console", "backoff", "quantization", "records"},
+    {"labels", "errors", "address", "console", "backoff", "commands", "quantization", "records"},
     {"preprocess", "config", "contract", "configfile", "clip", "eventfile", "spool", "motion", "minisign"},
     {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace", "discovery"},
     {"camera", "files", "haar", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
     | {"draw", "output", "videofile", "metrics"},
-    {"app", "golden", "forget", "timeline"},
+    {"golden", "loop", "forget", "timeline"},
+    {"app"},
     {"check", "stills", "fleet", "bundle", "video", "preview"},
     {"fleet_commands"},
     {"cli"},
