@@ -27,7 +27,7 @@ def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
     acts = model.add_subparsers(dest="model_command", required=True, metavar="ACT")
     for name, what in [
         ("verify", "prove a bundle's signature, and its network on this device"),
-        ("install", "verify it, and take it at the daemon's next start"),
+        ("install", "verify it, and take it when the daemon starts or reloads"),
         ("rollback", "change it for the one before"),
     ]:
         act = acts.add_parser(name, parents=[common], help=what)
@@ -85,5 +85,5 @@ def _model(options: argparse.Namespace) -> int:
         done = f"{found} is installed"
     else:
         done = f"back to {store.rollback() or bundle.SHIPPED}"
-    sys.stdout.write(f"{done}; the daemon takes it at its next start\n")
+    sys.stdout.write(f"{done}; the daemon takes it when it starts, or reloads\n")
     return 0

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from conftest import ROOT, Daemon
+from conftest import ROOT, Daemon, plain, wait_for
 from edge.bundle import FILES
 
 MODELS = ROOT / "edge/models"
@@ -53,15 +54,16 @@ def signer() -> Signer:
 def make(tmp_path: Path, signer: Signer) -> Callable[..., Path]:
     """Makes a signed bundle with the workstation's command; each version has a network file of its own."""
 
-    def bundle(version: int, *, golden_off: float = 0.0) -> Path:
+    def bundle(version: int, *, golden_off: float = 0.0, own_golden: bool = True) -> Path:
         folder = tmp_path / f"made{version}"
         shutil.copytree(MODELS, folder)
         # Behind a flatbuffer's end nobody reads: the same network, another hash.
         (folder / "int8.tflite").write_bytes((MODELS / "int8.tflite").read_bytes() + bytes([version % 256]) * 8)
-        if golden_off:
-            with np.load(folder / "golden.npz") as arrays:
-                changed = {**arrays, "int8_scores": arrays["int8_scores"] + golden_off}
-            np.savez(folder / "golden.npz", **changed)
+        with np.load(folder / "golden.npz") as arrays:
+            sha256 = hashlib.sha256((folder / "int8.tflite").read_bytes()).hexdigest() if own_golden else "0" * 64
+            off = {"int8_scores": arrays["int8_scores"] + golden_off, "int8_sha256": np.array(sha256)}
+            changed = {**arrays, **off}
+        np.savez(folder / "golden.npz", **changed)
         out = tmp_path / f"{version}.bundle"
         command = ["-m", "convert.bundle", "--models", folder, "--version", str(version), "--out", out]
         subprocess.run([sys.executable, *command], check=True, cwd=ROOT, capture_output=True)
@@ -124,6 +126,15 @@ def test_install_and_rollback_change_what_the_daemon_runs(make, model, used, sta
     assert network_id(three) in out and "gives the scores that it must" in out
 
 
+def test_a_running_daemon_takes_it_when_it_is_told_to_reload(make, model, broker, subscribe, start, tmp_path) -> None:
+    bundle, subscriber = make(1), subscribe(broker.port)
+    daemon = start("run", *plain(broker.port, **{"model.folder": str(tmp_path / "store")}))
+    wait_for(lambda: subscriber.events(), "events of the shipped network")
+    assert model("install", bundle)[0] == 0
+    daemon.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: subscriber.events()[-1]["model"] == network_id(bundle), "events of the installed one", 120)
+
+
 def test_rolling_the_first_one_back_leads_to_the_shipped_network(make, model, used) -> None:
     assert model("rollback")[0] == 2
     assert model("install", make(7))[0] == 0
@@ -180,7 +191,9 @@ def test_a_changed_byte_or_comment_is_noticed(make, model, signer: Signer) -> No
 
 def test_a_network_that_is_not_sound_here_is_not_installed(make, model, used) -> None:
     code, _, err = model("install", make(1, golden_off=0.2))
-    assert (code, err.count("\n"), "golden" in err) == (65, 1, True)
+    assert (code, err.count("\n"), "off by 0.2" in err) == (65, 1, True)
+    code, _, err = model("install", make(2, own_golden=False))
+    assert (code, err.count("\n"), "not the network of the golden.npz" in err) == (65, 1, True)
     assert used() == SHIPPED
 
 
