@@ -34,7 +34,7 @@ $(VENV)/ready-train: $(VENV)/ready
 	@touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready-train
-	$(PIP) -c constraints.txt -e '.[$(OPENCV),broker,train,dev]'
+	$(PIP) -c constraints.txt -e '.[$(OPENCV),broker,train,mtcnn,dev]'
 	@touch $@
 
 # tflite-runtime needs numpy 1, LiteRT's set has numpy 2: an environment of its own.

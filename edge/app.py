@@ -13,14 +13,15 @@ from typing_extensions import assert_never
 from edge.broker import EmbeddedBroker
 from edge.camera import LiveSource, is_live
 from edge.classifier import TfliteClassifier
-from edge.config import CameraConfig, Config, HaarConfig
+from edge.config import CameraConfig, Config, DetectorConfig, HaarConfig, MtcnnConfig
 from edge.connection import Dialer
-from edge.errors import EndOfStream
+from edge.errors import ConfigError, EndOfStream
 from edge.files import open_file
 from edge.haar import HaarDetector, HaarFollower
 from edge.health import Counters, Notifier, temperature_c
 from edge.messages import Origin, Topics
 from edge.mqtt import MqttLink
+from edge.mtcnn import MtcnnDetector
 from edge.pace import Pace
 from edge.pipeline import FaceDetector, FrameSource, Pipeline, Sight, Sink
 from edge.policy import EmotionPolicy
@@ -68,13 +69,21 @@ class Monitor(Protocol):
         """Take the daemon's figures."""
 
 
-def build_detector(config: HaarConfig) -> FaceDetector:
+def build_detector(config: DetectorConfig) -> FaceDetector:
     """The face detector that the configuration names."""
     match config:
         case HaarConfig():
             return HaarDetector(config)
+        case MtcnnConfig():
+            return MtcnnDetector(config)
         case _:
             assert_never(config)
+
+
+def refuse_for_a_device(config: DetectorConfig) -> None:
+    """Raise ConfigError for a detector that would bring TensorFlow to a device."""
+    if not isinstance(config, HaarConfig):
+        raise ConfigError(f"detector.kind: {config.kind} is for image, video and preview; the daemon takes haar")
 
 
 def build_source(config: CameraConfig) -> FrameSource:
@@ -90,7 +99,8 @@ def build_search(config: Config) -> FaceSearch:
     # The pictures searched are small: OpenCV's own threads would cost more processor time than they save.
     cv2.setNumThreads(1)
     live = isinstance(config.camera.source, int) or is_live(config.camera.source)
-    return FaceSearch(build_detector(config.detector), HaarFollower(config.detector), config.search, live)
+    follower = HaarFollower(config.detector if isinstance(config.detector, HaarConfig) else HaarConfig())
+    return FaceSearch(build_detector(config.detector), follower, config.search, live)
 
 
 def build_pipeline(config: Config, search: FaceSearch, classifier: TfliteClassifier) -> Pipeline:
@@ -106,6 +116,7 @@ def run(
 
     `print_events` writes events to standard output as JSON lines; `watch` writes what a subscriber receives there.
     """
+    refuse_for_a_device(config.detector)
     classifier = TfliteClassifier.from_config(config.model)
     origin = Origin(config.device, config.camera.name, classifier.model_id)
     with ExitStack() as stack:

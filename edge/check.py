@@ -8,7 +8,7 @@ from typing import TextIO
 
 import numpy as np
 
-from edge.app import build_detector, build_source
+from edge.app import build_detector, build_source, refuse_for_a_device
 from edge.broker import EmbeddedBroker
 from edge.classifier import TfliteClassifier, installed_runtimes, shipped_model
 from edge.config import Config, without_secret
@@ -72,6 +72,7 @@ def _compare_with_golden(classifier: TfliteClassifier) -> str:
 
 
 def _prove_detector(config: Config) -> str:
+    refuse_for_a_device(config.detector)
     build_detector(config.detector)
     return config.detector.kind
 

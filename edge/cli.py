@@ -66,6 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument("--set", action="append", default=[], metavar="A.B=V", dest="overrides", help="one setting")
     common.add_argument("--debug", action="store_true", help="tracebacks, and log.level: debug")
 
+    people = argparse.ArgumentParser(add_help=False)
+    people.add_argument(
+        "--detector",
+        choices=["haar", "mtcnn"],
+        help="instead of detector.kind; mtcnn finds more, is slower, needs TensorFlow",
+    )
+
     parser = argparse.ArgumentParser(
         prog="emotiond", description="Emotion events of the faces before a camera, by MQTT."
     )
@@ -90,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     watch.add_argument("--raw", action="store_true", help="topics and payloads as they come")
     watch.set_defaults(act=_watch)
 
-    image = commands.add_parser("image", parents=[common], help="read the faces of pictures")
+    image = commands.add_parser("image", parents=[common, people], help="read the faces of pictures")
     image.add_argument(
         "inputs", nargs="+", metavar="IN", help="a picture, a folder of them, or a pattern like 'a/*.jpg'"
     )
@@ -103,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     image.add_argument("--json", action="store_true", help="a JSON object per picture instead of a line for people")
     image.set_defaults(act=_image)
 
-    video = commands.add_parser("video", parents=[common], help="read the faces of a video")
+    video = commands.add_parser("video", parents=[common, people], help="read the faces of a video")
     video.add_argument("source", metavar="IN", help="a video file, a folder of pictures, or builtin")
     video.add_argument("--output-video", type=Path, metavar="P", help="a copy with faces and scores drawn in")
     video.add_argument(
@@ -113,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     video.add_argument("--no-bars", action="store_true", help="no bar charts in the copy")
     video.set_defaults(act=_video)
 
-    preview = commands.add_parser("preview", parents=[common], help="a window with the faces as they are read")
+    preview = commands.add_parser("preview", parents=[common, people], help="a window with the faces as they are read")
     preview.add_argument(
         "--source",
         metavar="S",
@@ -198,7 +205,7 @@ def _image(options: argparse.Namespace) -> int:
     _set_up_opencv()
     from edge import configfile
 
-    config = configfile.load(options.config, options.overrides)
+    config = configfile.load(options.config, options.overrides, detector=options.detector)
     _set_up_logging("debug" if options.debug else "warning")
     from edge import stills
 
@@ -209,7 +216,7 @@ def _video(options: argparse.Namespace) -> int:
     _set_up_opencv()
     from edge import configfile
 
-    config = configfile.load(options.config, options.overrides, options.source)
+    config = configfile.load(options.config, options.overrides, options.source, options.detector)
     _set_up_logging("debug" if options.debug else "warning")
     from edge import video
 
@@ -222,7 +229,7 @@ def _preview(options: argparse.Namespace) -> int:
     _set_up_opencv()
     from edge import configfile
 
-    config = configfile.load(options.config, options.overrides, options.source)
+    config = configfile.load(options.config, options.overrides, options.source, options.detector)
     _set_up_logging("debug" if options.debug else config.log.level)
     from edge import preview
 

@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from edge.errors import ConfigError
 
@@ -105,6 +105,28 @@ class HaarConfig(_Settings):
     min_neighbors: Annotated[int, Field(ge=0, le=100)] = 4
     min_face: Annotated[int, Field(ge=1, le=8192)] = 48
     follow_neighbors: Annotated[int, Field(ge=0, le=100)] = 1
+
+
+class MtcnnConfig(_Settings):
+    """MTCNN, for stills, videos and benchmarks on a workstation: it brings TensorFlow."""
+
+    kind: Literal["mtcnn"]
+    search_width: Annotated[int, Field(ge=40, le=8192)] = 640
+    min_confidence: Probability = 0.9
+    min_face: Annotated[int, Field(ge=1, le=8192)] = 48
+
+
+DETECTORS: dict[str, type[HaarConfig] | type[MtcnnConfig]] = {"haar": HaarConfig, "mtcnn": MtcnnConfig}
+
+
+def _kind(value: Any) -> Any:
+    return value.get("kind", "haar") if isinstance(value, dict) else getattr(value, "kind", "haar")
+
+
+DetectorConfig = Annotated[
+    Annotated[HaarConfig, Tag("haar")] | Annotated[MtcnnConfig, Tag("mtcnn")],
+    Discriminator(_kind, custom_error_type="kind", custom_error_message=f"kind must be one of {', '.join(DETECTORS)}"),
+]
 
 
 def _region(value: Any) -> Any:
@@ -267,7 +289,7 @@ class Config(_Settings):
 
     device: TopicLevel = Field(default_factory=_host_name)
     camera: CameraConfig = CameraConfig()
-    detector: HaarConfig = HaarConfig()
+    detector: DetectorConfig = HaarConfig()
     search: SearchConfig = SearchConfig()
     tracker: TrackerConfig = TrackerConfig()
     model: ModelConfig = ModelConfig()

@@ -13,10 +13,10 @@ EDGE = sorted((ROOT / "edge").glob("*.py"))
 WORKSTATION = {"tensorflow", "keras", "torch", "jax", "matplotlib", "training", "convert", "benchmarks"}
 # From DESIGN: the contract, then what adapts the world to it, then what composes.
 LAYERS = [
-    {"labels", "errors", "backoff", "quantization", "records"},
+    {"labels", "errors", "backoff", "quantization", "records", "quiet"},
     {"preprocess", "config", "configfile", "clip", "eventfile", "spool", "motion"},
     {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace"},
-    {"camera", "files", "haar", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
+    {"camera", "files", "haar", "mtcnn", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
     | {"draw", "output", "videofile"},
     {"app", "golden", "timeline"},
     {"check", "stills", "video", "preview"},
