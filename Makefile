@@ -1,7 +1,11 @@
 # make run     set up and run the main job on the built-in clip (SOURCE=0: webcam, SOURCE=rtsp://...: stream)
 # make test    set up and run all tests          make check   format, lint, types
+<<<<<<< HEAD
+# make bench   speed on this machine: the network, and the pipeline (ARGS='--clip F': on that clip)
+=======
 # make soak    the long forms: thousands of events through hundreds of faults; takes minutes
 # make bench   int8 against float32 on this machine
+>>>>>>> main
 # make setup   .venv with what running takes     make train-setup   and what training takes
 # make clean   remove what make made
 
@@ -16,7 +20,7 @@ OPENCV := $(shell /sbin/ldconfig -p 2>/dev/null | grep -q libGL.so.1 && \
 TFLITE_RUNTIME_ENV := $(shell $(PYTHON) -c 'import sys; print(".venv-tflite-runtime/ready" if sys.version_info < (3, 12) else "")')
 PACKAGING := pyproject.toml constraints.txt
 
-.PHONY: setup train-setup run test check soak bench screenshots clean
+.PHONY: setup train-setup run test check soak bench screenshots schemas clean
 
 setup: $(VENV)/ready
 
@@ -34,7 +38,7 @@ $(VENV)/ready-train: $(VENV)/ready
 	@touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready-train
-	$(PIP) -c constraints.txt -e '.[$(OPENCV),broker,train,mtcnn,dev]'
+	$(PIP) -c constraints.txt -e '.[$(OPENCV),broker,train,mtcnn,web,dev]'
 	@touch $@
 
 # tflite-runtime needs numpy 1, LiteRT's set has numpy 2: an environment of its own.
@@ -60,10 +64,14 @@ soak: $(VENV)/ready-dev
 	$(BIN)/python -m pytest -m soak -s $(ARGS)
 
 bench: $(VENV)/ready-dev
-	$(BIN)/python -m benchmarks inference $(ARGS)
+	$(BIN)/python -m benchmarks inference
+	$(BIN)/python -m benchmarks pipeline $(ARGS)
 
 screenshots: $(VENV)/ready
 	$(BIN)/python docs/screenshots.py
+
+schemas: $(VENV)/ready
+	$(BIN)/python docs/schemas.py
 
 clean:
 	rm -rf $(VENV) .venv-tflite-runtime build *.egg-info .mypy_cache .pytest_cache .ruff_cache

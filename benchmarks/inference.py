@@ -1,76 +1,72 @@
 """The network alone: the shipped int8 file against its float32 twin, per runtime and number of threads."""
 
 import os
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import interleaved, machine
-from edge.classifier import TfliteClassifier, installed_runtimes, shipped_model
-from edge.errors import EmotiondError
-from edge.preprocess import FACE_SIZE
+from benchmarks.contenders import has_keras
+from benchmarks.measure import in_turn, stamp
+from benchmarks.worker import Worker
 
 ROUNDS, RUNS_PER_ROUND, WARM_UP = 40, 25, 50
-AGREEMENT_MIN = 0.9  # of the top emotion on noise, where scores are close; on faces it is 98 % and more (parity.json)
 
 
-def _faces(count: int) -> list[np.ndarray]:
-    """Smooth noise with the contrast of a picture: what a face costs does not depend on what it shows."""
-    random = np.random.default_rng(0)
-    coarse = random.integers(0, 256, (count, FACE_SIZE // 8, FACE_SIZE // 8), np.uint8)
-    return list(coarse.repeat(8, axis=1).repeat(8, axis=2))
-
-
-FACES = _faces(64)
-
-
-def run(rounds: int = ROUNDS) -> dict[str, Any]:
+def run(rounds: int = ROUNDS, pythons: Sequence[Path] = (), keras: bool = True) -> dict[str, Any]:
     """Measure; returns `rows` (runtime, model, threads, median_ms, p95_ms, fps) and `int8_over_float32`.
 
-    The ratio is one of frames per second, one thread, for the runtime that the daemon would take.
-    Raises EmotiondError if the two networks disagree: a fast wrong answer is no result.
+    pythons: interpreters of other environments, whose runtimes take part too. keras: whether Keras does, if installed.
+    The ratio is one of frames per second, one thread, for the runtime that the daemon would take;
+    `int8_over_float32_by_runtime` has the others.
+    Raises EmotiondError if a network gives other scores than it should.
     """
-    contenders: dict[tuple[str, str, int], TfliteClassifier] = {}
-    for runtime in installed_runtimes():
-        for threads in sorted({1, os.cpu_count() or 1}):
-            for model in ("int8", "float32"):
-                contenders[runtime, model, threads] = TfliteClassifier(_path(model), runtime, threads)
-        check_agreement(contenders[runtime, "int8", 1], contenders[runtime, "float32", 1], FACES)
-    calls: dict[str, Callable[[], object]] = {
-        "|".join(map(str, key)): partial(classifier.classify, FACES[:1]) for key, classifier in contenders.items()
+    counts = sorted({1, os.cpu_count() or 1})
+    times: dict[tuple[str, str], list[float]] = {}
+    with ExitStack() as stack:
+        workers: dict[str, Worker] = {}
+        for python in (None, *pythons):
+            options = {"threads": counts, "runs": RUNS_PER_ROUND, "warm_up": WARM_UP}
+            workers[str(python)] = stack.enter_context(Worker("tflite", python, **options))
+        for count in counts if keras and has_keras() else ():
+            options = {"threads": count, "runs": max(1, RUNS_PER_ROUND // 5), "warm_up": 5}  # many times dearer
+            workers[f"keras {count}"] = stack.enter_context(Worker("keras", **options))
+        for name in in_turn(list(workers), rounds):
+            for key, taken in workers[name].turn().items():
+                times.setdefault((name, key), []).extend(taken)
+        environments = [workers[str(python)].about["machine"] for python in pythons]
+    first: dict[str, list[float]] = {}
+    for worker in workers:  # two environments may hold one runtime: the first speaks for it
+        for (measured_by, key), taken in times.items():
+            if measured_by == worker:
+                first.setdefault(key, taken)
+    rows = [_row(key, np.array(taken)) for key, taken in first.items()]
+    ratios = _ratios(rows)
+    return {
+        **stamp(),
+        "other_environments": [{k: m[k] for k in ("python", "packages")} for m in environments],
+        "rows": rows,
+        "int8_over_float32": ratios[rows[0]["runtime"]],
+        "int8_over_float32_by_runtime": ratios,
     }
-    rows = []
-    for name, times_ms in interleaved(calls, rounds, RUNS_PER_ROUND, WARM_UP).items():
-        runtime, model, threads_text = name.split("|")
-        median_ms = float(np.median(times_ms))
-        rows.append(
-            {
-                "runtime": runtime,
-                "model": model,
-                "threads": int(threads_text),
-                "median_ms": median_ms,
-                "p95_ms": float(np.percentile(times_ms, 95)),
-                "fps": 1000 / median_ms,
-            }
-        )
-    return {"machine": machine(), "rows": rows, "int8_over_float32": _ratio(rows)}
 
 
-def _path(model: str) -> Path:
-    return shipped_model().with_name(f"{model}.tflite")
+def _row(key: str, times_ms: np.ndarray) -> dict[str, Any]:
+    runtime, model, threads = key.split("|")
+    median_ms = float(np.median(times_ms))
+    return {
+        "runtime": runtime,
+        "model": model,
+        "threads": int(threads),
+        "median_ms": median_ms,
+        "p95_ms": float(np.percentile(times_ms, 95)),
+        "fps": 1000 / median_ms,
+    }
 
 
-def check_agreement(int8: TfliteClassifier, float32: TfliteClassifier, faces: list[np.ndarray]) -> None:
-    """Raises EmotiondError unless both networks see the same emotion in nearly all faces."""
-    pairs = zip(int8.classify(faces), float32.classify(faces), strict=True)
-    agreement = float(np.mean([a.top[0] == b.top[0] for a, b in pairs]))
-    if agreement < AGREEMENT_MIN:
-        raise EmotiondError(f"{int8.path} and {float32.path} agree on {agreement:.0%} of faces only: not one network")
-
-
-def _ratio(rows: list[dict[str, Any]]) -> float:
-    fps = {row["model"]: row["fps"] for row in rows if row["runtime"] == rows[0]["runtime"] and row["threads"] == 1}
-    return float(fps["int8"] / fps["float32"])
+def _ratios(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """int8 over float32 on one thread, for every runtime that has both."""
+    fps = {(row["runtime"], row["model"]): row["fps"] for row in rows if row["threads"] == 1}
+    return {runtime: fps[runtime, "int8"] / fps[runtime, "float32"] for runtime, model in fps if model == "int8"}

@@ -15,6 +15,7 @@ from edge.camera import LiveSource, is_live
 from edge.classifier import TfliteClassifier
 from edge.config import CameraConfig, Config, DetectorConfig, HaarConfig, MtcnnConfig
 from edge.connection import Dialer
+from edge.discovery import announcement
 from edge.errors import ConfigError, EndOfStream
 from edge.files import open_file
 from edge.haar import HaarDetector, HaarFollower
@@ -148,7 +149,9 @@ def _build_link(
     client_id = settings.client_id or f"emotiond-{config.device}"
     topics = Topics(settings.base_topic, config.device, config.camera.name)
     spool = stack.enter_context(Spool(config.spool))
-    return MqttLink(settings, Dialer(settings, client_id), topics, origin, spool, obey)
+    prefix = config.homeassistant.prefix
+    told = announcement(prefix, topics, settings.commands, settings.stats_interval_s) if prefix else None
+    return MqttLink(settings, Dialer(settings, client_id), topics, origin, spool, obey, told)
 
 
 @dataclass(slots=True)

@@ -97,6 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     watch.add_argument("--raw", action="store_true", help="topics and payloads as they come")
     watch.set_defaults(act=_watch)
 
+    forget = commands.add_parser("forget", parents=[common], help="take what the broker keeps of this device away")
+    forget.set_defaults(act=_forget)
+
     image = commands.add_parser("image", parents=[common, people], help="read the faces of pictures")
     image.add_argument(
         "inputs", nargs="+", metavar="IN", help="a picture, a folder of them, or a pattern like 'a/*.jpg'"
@@ -128,6 +131,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     preview.add_argument("--stills", type=Path, default=Path(), metavar="DIR", help="where key s saves; default: here")
     preview.set_defaults(act=_preview)
+
+    web = commands.add_parser("web", parents=[common], help="a dashboard in the browser")
+    web.add_argument("--host", default="127.0.0.1", metavar="H", help="where to listen; default: this machine alone")
+    web.add_argument("--port", type=_positive, default=8080, metavar="N", help="default: 8080")
+    web.add_argument("--password-file", type=Path, metavar="F", help="a file with the password that visitors must give")
+    web.add_argument(
+        "--trusted-header", metavar="NAME", help="let in what has this header, which a reverse proxy sets, and strips"
+    )
+    web.set_defaults(act=_web)
     return parser
 
 
@@ -201,6 +213,18 @@ def _watch(options: argparse.Namespace) -> int:
     return 0
 
 
+def _forget(options: argparse.Namespace) -> int:
+    from edge import configfile
+
+    settings = configfile.load(options.config, options.overrides)
+    _set_up_logging("info")
+    from edge.forget import forget
+
+    for topic in forget(settings):
+        sys.stdout.write(f"{topic}\n")
+    return 0
+
+
 def _image(options: argparse.Namespace) -> int:
     _set_up_opencv()
     from edge import configfile
@@ -236,6 +260,24 @@ def _preview(options: argparse.Namespace) -> int:
     # A camera in the settings is as good as one on the command line.
     given = options.source is not None or config.camera.source != "builtin"
     preview.run(config, given, options.stills)
+    return 0
+
+
+def _web(options: argparse.Namespace) -> int:
+    _set_up_opencv()
+    from edge import configfile
+
+    config = configfile.load(options.config, options.overrides)
+    _set_up_logging("debug" if options.debug else config.log.level)
+    try:
+        from edge.web import server
+    except ModuleNotFoundError as error:
+        if error.name == "cv2":
+            raise
+        raise ConfigError(f"{error.name} is not installed: pip install 'emotiond[web]'") from None
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    server.run(config, server.Listening(options.host, options.port, options.password_file, options.trusted_header))
     return 0
 
 

@@ -116,7 +116,7 @@ def _explain(problem: ErrorDetails) -> str:
     # `detector.haar.min_face`).
     location = [str(part) for part in problem["loc"]]
     variant = location.pop(1) if location[1:2] and location[0] == "detector" and location[1] in DETECTORS else "haar"
-    keys = location[:2]
+    keys = location[:2] + ["kind"] * (problem["type"] == "kind")
     dotted = ".".join(keys)
     if problem["type"] == "json_invalid":
         return "holds text that is not Unicode"

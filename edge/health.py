@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from edge import __version__
-from edge.messages import SCHEMA_VERSION, Origin, timestamp
+from edge.contract import SCHEMA_VERSION
+from edge.messages import Origin, timestamp
 
 LATENCIES_KEPT = 4096  # of the newest frames between two stats messages
 FRAME_DROPS = ("superseded", "undecodable", "over_max_fps", "too_hot")  # by the camera; the other drops are messages

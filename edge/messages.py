@@ -1,15 +1,14 @@
 """The topics and the JSON that is published to them. Pure; docs/topics.md describes the same for readers."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from edge.contract import SCHEMA_VERSION, EmotionMessage, EventMessage, FaceInView, FacesMessage
 from edge.pipeline import Sight
 from edge.records import Box, Event, Reading
-
-SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class Origin:
     """The first 12 digits of the model file's sha256."""
 
 
-def event_message(event: Event, origin: Origin) -> dict[str, Any]:
+def event_message(event: Event, origin: Origin) -> EventMessage:
     """One change of one face."""
     reading = event.reading
     return {
@@ -72,9 +71,9 @@ def event_message(event: Event, origin: Origin) -> dict[str, Any]:
     }
 
 
-def faces_message(sight: Sight, origin: Origin) -> dict[str, Any]:
+def faces_message(sight: Sight, origin: Origin) -> FacesMessage:
     """All faces of a frame, live."""
-    faces = [
+    faces: list[FaceInView] = [
         {
             "track": reading.track.id,
             "emotion": reading.emotion,
@@ -101,7 +100,7 @@ def dominant(readings: Sequence[Reading]) -> Reading | None:
     return max(certain, key=lambda reading: reading.track.box.w * reading.track.box.h, default=None)
 
 
-def emotion_message(readings: Sequence[Reading], at: datetime, origin: Origin) -> dict[str, Any]:
+def emotion_message(readings: Sequence[Reading], at: datetime, origin: Origin) -> EmotionMessage:
     """The dominant emotion now; null when there is none."""
     face = dominant(readings)
     return {
@@ -115,7 +114,7 @@ def emotion_message(readings: Sequence[Reading], at: datetime, origin: Origin) -
     }
 
 
-def encode(message: dict[str, Any]) -> str:
+def encode(message: Mapping[str, Any]) -> str:
     """JSON in one line, without blanks."""
     return json.dumps(message, separators=(",", ":"), ensure_ascii=False)
 

@@ -17,6 +17,7 @@ from paho.mqtt.packettypes import PacketTypes
 from edge.backoff import Backoff
 from edge.config import MqttConfig
 from edge.connection import IN_FLIGHT_MAX, BrokerRefusesError, Connection, Dialer, signature, signer
+from edge.discovery import Announcement
 from edge.errors import ServiceUnavailableError
 from edge.messages import Origin, Topics, dominant, emotion_message, encode, event_message, faces_message
 from edge.pipeline import Sight
@@ -36,6 +37,7 @@ class MqttLink:
     """A sink that never blocks: every method but `__exit__` only leaves a message for the sending thread.
 
     `on_command` is called on the network thread with `pause` or `resume`, if `config.commands` allows it.
+    `announcement` tells Home Assistant of the device.
     """
 
     def __init__(
@@ -46,9 +48,10 @@ class MqttLink:
         origin: Origin,
         spool: Spool,
         on_command: Callable[[str], None],
+        announcement: Announcement | None = None,
     ) -> None:
         self._config, self._dialer, self._topics, self._origin = config, dialer, topics, origin
-        self._on_command = on_command
+        self._on_command, self._announcement = on_command, announcement
         self._spool = spool
         self._retained: dict[str, str] = {}
         self._passing: dict[str, str] = {}  # live messages: the newest of each topic
@@ -70,6 +73,7 @@ class MqttLink:
         self._thread = threading.Thread(target=self._run, name="mqtt-send", daemon=True)
 
     def __enter__(self) -> "MqttLink":
+        self._announce()
         # An earlier process that was killed left the camera `online`; it is so only once a frame came.
         self.camera_status("offline")
         self._set_state(self._topics.status, "online")
@@ -130,6 +134,10 @@ class MqttLink:
         """Send the daemon's figures."""
         self._pass(self._topics.stats, encode({**message, "spool": self._spool.figures()}))
 
+    def _announce(self) -> None:
+        if self._announcement is not None:
+            self._set_state(self._announcement.topic, self._announcement.payload)
+
     def _set_state(self, topic: str, text: str) -> None:
         with self._lock:
             self._retained[topic] = text
@@ -184,6 +192,8 @@ class MqttLink:
             connection.client.subscribe(self._topics.status, qos=1)
         if self._config.commands:
             connection.client.subscribe(self._topics.command("+"), qos=1)
+        if self._announcement is not None:
+            connection.client.subscribe(self._announcement.birth_topic, qos=1)
         self._in_flight.clear()
         self._heard_at = time.monotonic()
         self._last_sent = 0  # what was not acknowledged on the connection before is sent again, in order
@@ -254,9 +264,13 @@ class MqttLink:
         if message.topic == self._topics.status:
             self._hear_status(message)
             return
+        if self._announcement is not None and message.topic == self._announcement.birth_topic:
+            if message.payload == b"online" and not message.retain:
+                self._announce()
+            return
         for command in ("pause", "resume"):
             if message.topic == self._topics.command(command) and not message.retain:
-                self._on_command(command)
+                self._on_command("resume" if message.payload == b"off" else command)
                 return
         log.warning("%r: not a command; known are pause and resume, not retained", message.topic[-80:])
 

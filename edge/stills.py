@@ -20,11 +20,12 @@ import numpy.typing as npt
 from edge.app import build_detector
 from edge.classifier import TfliteClassifier
 from edge.config import Config, HaarConfig
+from edge.contract import SCHEMA_VERSION
 from edge.draw import UNCERTAIN, draw
 from edge.errors import BadDataError, InputNotFoundError, UsageError
 from edge.files import PICTURE_SUFFIXES
 from edge.labels import EMOTIONS
-from edge.messages import SCHEMA_VERSION, encode
+from edge.messages import encode
 from edge.output import Progress, Table, write_file
 from edge.preprocess import crop_face, usable
 from edge.records import Frame, Reading, Track

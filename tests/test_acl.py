@@ -69,6 +69,7 @@ def test_nobody_can_do_more_than_the_acl_says(guarded: Broker, subscribe) -> Non
         ("pi", "emotiond/pi/camera/events"),
         ("door", "emotiond/door/status"),
         ("operator", "emotiond/pi/cmd/pause"),
+        ("pi", "homeassistant/device/emotiond_pi/config"),
     }
     tried = allowed | {
         ("pi", "emotiond/door/camera/events"),
@@ -76,6 +77,8 @@ def test_nobody_can_do_more_than_the_acl_says(guarded: Broker, subscribe) -> Non
         ("pi", "emotiond/pi/cmd/pause"),
         ("pi", "emotiond/pi/camera/deeper/events"),
         ("pi", "elsewhere/pi/status"),
+        ("pi", "homeassistant/device/emotiond_door/config"),
+        ("pi", "homeassistant/status"),
         ("viewer", "emotiond/pi/cmd/pause"),
         ("viewer", "emotiond/pi/camera/events"),
         ("operator", "emotiond/pi/camera/events"),

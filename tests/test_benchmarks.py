@@ -1,41 +1,127 @@
-"""The inference benchmark as a command; its figures are not judged here, only their form and honesty."""
+"""The benchmarks as commands, run really and briefly; no figure of time is judged here, only form and honesty."""
 
 import json
-import subprocess
-import sys
+from datetime import datetime, timezone
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
-from benchmarks import inference
-from benchmarks.measure import interleaved, table
+from benchmarks import contenders, faces
+from benchmarks.measure import in_turn, interleaved, table
+from benchmarks_made import measured, run, write_short_clip
 from conftest import ROOT
+from edge import clip
 from edge.classifier import TfliteClassifier
+from edge.config import HaarConfig
 from edge.errors import EmotiondError
+from edge.haar import HaarDetector
+from edge.labels import EMOTIONS
+from edge.preprocess import as_grey
+from edge.records import Frame
 
 
-def test_the_command_prints_a_table_and_writes_json(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks", "inference", "--rounds", "2", "--json", str(tmp_path / "r.json")]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    result = json.loads((tmp_path / "r.json").read_text())
-    one_thread = {row["model"]: row for row in result["rows"] if row["threads"] == 1 and row["runtime"] == "litert"}
-    assert set(one_thread) == {"int8", "float32"}
-    assert set(one_thread["int8"]) == {"runtime", "model", "threads", "median_ms", "p95_ms", "fps"}
-    ratio = one_thread["int8"]["fps"] / one_thread["float32"]["fps"]
+@pytest.fixture(scope="module")
+def short_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_short_clip(tmp_path_factory.mktemp("clips") / "middle.avi")
+
+
+@pytest.fixture(scope="module")
+def fer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """FER2013's form with the portrait's face in it: right in four rows of six."""
+    image = next(image for at_s, image in clip.frames() if at_s >= 4)
+    faces_found = HaarDetector(HaarConfig()).detect(Frame(image, 0, 0.0, datetime.now(timezone.utc), 0.0))
+    box = max(faces_found, key=lambda face: face.confidence).box
+    x, y, w, grey = box.x, box.y, box.w, as_grey(image)
+    m = w // 6  # of what is around it, without which Haar does not know a face
+    face = cv2.resize(grey[y - m : y + w + m, x - m : x + w + m], (48, 48), interpolation=cv2.INTER_AREA)
+    top = EMOTIONS.index(TfliteClassifier().classify([face])[0].top[0])
+    other = (top + 1) % len(EMOTIONS)
+    pixels = " ".join(map(str, face.flatten()))
+    blank = " ".join(["128"] * 2304)
+    rows = [f"{label},{pixels},PublicTest" for label in (top, top, top, top, other)]
+    path = tmp_path_factory.mktemp("fer") / "fer2013.csv"
+    path.write_text("\n".join(["emotion,pixels,Usage", *rows, f"{top},{blank},PublicTest"]) + "\n")
+    return path
+
+
+def test_inference_has_a_row_for_every_contender(tmp_path: Path) -> None:
+    result = measured(tmp_path / "r.json", "inference", "--rounds", 1, "--no-keras")
+    rows = {(row["runtime"], row["model"], row["threads"]): row for row in result["rows"]}
+    assert set(result["rows"][0]) == {"runtime", "model", "threads", "median_ms", "p95_ms", "fps"}
+    ratio = rows["litert", "int8", 1]["fps"] / rows["litert", "float32", 1]["fps"]
     assert result["int8_over_float32"] == pytest.approx(ratio)
-    assert f"int8 over float32: {ratio:.2f}x" in done.stdout
     assert result["machine"]["cores"] >= 1
+    assert str(ROOT) not in json.dumps(result)
 
 
-def test_a_place_that_cannot_be_written_is_named() -> None:
-    command = [sys.executable, "-m", "benchmarks", "inference", "--rounds", "1", "--json", "/nowhere/r.json"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert (done.returncode, done.stderr.splitlines()[-1]) == (
-        65,
-        "benchmarks: --json: /nowhere/r.json: cannot be written: No such file or directory",
-    )
+def test_pipeline_measures_the_file_the_stream_and_the_start(tmp_path: Path, short_clip: Path) -> None:
+    options = ("--clip", short_clip.parent, "--rounds", 1, "--seconds", 1, "--starts", 1)
+    result = measured(tmp_path / "r.json", "pipeline", *options)
+    (row,) = result["clips"]
+    assert row["clip"] == "middle"
+    expected = {"fps", "naive_fps", "decode_fps", "latency_ms", "cpu_ms_per_frame", "decode_cpu_ms_per_frame"}
+    assert expected | {"rss_mb", "cold_start_s"} <= set(row)
+    assert row["fps"] > 0
+    if contenders.has_keras():
+        assert row["over_naive"] == pytest.approx(row["fps"] / row["naive_fps"])
+    assert row["faces"] > 0.5
+    assert set(row["latency_ms"]) == {"p50", "p95", "p99"}
+    assert row["over_decode"] == pytest.approx(row["fps"] / row["decode_fps"])
+    assert row["rss_mb"] > 10
+    assert row["cold_start_s"] > 0
+    assert str(tmp_path) not in json.dumps(result)
+
+
+def test_accuracy_is_of_the_faces_found(tmp_path: Path, fer: Path) -> None:
+    result = measured(tmp_path / "r.json", "accuracy", "--data", fer, EMOTIOND_CACHE=str(tmp_path))
+    assert (result["n"], result["n_found"]) == (6, 5)  # nobody is found in a grey square
+    assert result["found"] == pytest.approx(5 / 6)
+    assert result["direct"] == pytest.approx(4 / 5)
+    assert 0 <= result["deployed"] <= 1
+    assert result["direct_ci95"][0] < result["direct"] < result["direct_ci95"][1]
+
+
+def test_detection_and_flicker_on_a_face_that_stays(tmp_path: Path, short_clip: Path) -> None:
+    detection = measured(tmp_path / "d.json", "detection", "--clip", short_clip)
+    assert detection["clips"][0]["faces"] == 1
+    assert detection["total"]["recall"] > 0.8
+    assert detection["total"]["id_switches"] == 0
+    flicker = measured(tmp_path / "f.json", "flicker", "--clip", short_clip)
+    assert 1 < flicker["total"]["face_s"] <= 2
+    assert flicker["change"]["of"] == "made scores"
+    assert flicker["change"]["second_never_told"] == 0
+    assert flicker["change"]["delay_s"]["p50"] > 0
+
+
+def test_growth_counts_faces_and_minutes(tmp_path: Path, short_clip: Path) -> None:
+    result = measured(tmp_path / "r.json", "growth", "--clip", short_clip, "--minutes", 0.1, "--rounds", 1)
+    assert {row["faces"]: row["found"] for row in result["faces"]["rows"]}[4] == 4
+    assert len(result["time"]["rows"]) == 8
+    assert result["time"]["rows"][-1]["minute"] == pytest.approx(0.1, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("detection", "--clip", "/nowhere.mkv"), 66, "--clip: /nowhere.mkv: no such file or folder"),
+        (("pipeline", "--clip", "README.md"), 65, "--clip: README.md: not a video that OpenCV can read"),
+        (("flicker", "--clip", "edge/assets"), 66, "--clip: edge/assets: holds no video"),
+        (("accuracy", "--data", "/nowhere"), 66, "/nowhere: not found"),
+        (("accuracy",), 65, "no data set"),
+        (("growth", "--set", "emotion.dwel_s=1"), 78, "did you mean dwell_s?"),
+        (("inference", "--json", "/nowhere/r.json"), 65, "--json: /nowhere/r.json: cannot be written"),
+        (("inference", "--python", "/nowhere/python"), 66, "--python: /nowhere/python: cannot be started"),
+        (("peers",), 66, "no peer is installed there"),
+        (("compare", "/nowhere.json", "/nowhere.json"), 66, "/nowhere.json: No such file"),
+    ],
+)
+def test_a_wrong_input_is_told_in_one_line(arguments: tuple[str, ...], code: int, said: str) -> None:
+    done = run(*arguments, code=code, EMOTIOND_DATA="")
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("benchmarks: ")
+    assert said in done.stderr
 
 
 def test_contenders_take_turns() -> None:
@@ -43,6 +129,7 @@ def test_contenders_take_turns() -> None:
     times = interleaved({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 3, 2, warm_up=1)
     assert "".join(calls) == "ab" + "aaabbb" + "bbbaaa" + "aaabbb"
     assert {name: taken.shape for name, taken in times.items()} == {"a": (6,), "b": (6,)}
+    assert "".join(in_turn("abc", 3)) == "abcbcacab"
 
 
 def test_two_networks_that_disagree_are_no_pair() -> None:
@@ -50,10 +137,20 @@ def test_two_networks_that_disagree_are_no_pair() -> None:
         def classify(self, crops):
             return super().classify([255 - np.roll(crop, 20) for crop in crops])
 
-    faces = inference.FACES
     with pytest.raises(EmotiondError, match="not one network"):
-        inference.check_agreement(TfliteClassifier(), Other(), faces)
-    inference.check_agreement(TfliteClassifier(), TfliteClassifier(), faces)
+        contenders.check_agreement(TfliteClassifier(), Other(), faces.FACES)
+    contenders.check_agreement(TfliteClassifier(), TfliteClassifier(), faces.FACES)
+
+
+def test_a_network_that_is_off_the_golden_scores_is_not_measured(tmp_path: Path) -> None:
+    for name in ("int8.tflite", "golden.npz"):
+        (tmp_path / name).write_bytes((ROOT / "edge/models" / name).read_bytes())
+    contenders.checked(tmp_path / "int8.tflite", "auto", 1)
+    arrays = dict(np.load(tmp_path / "golden.npz"))
+    arrays["int8_scores"] = np.roll(arrays["int8_scores"], 1, axis=1)
+    np.savez(tmp_path / "golden.npz", **arrays)
+    with pytest.raises(EmotiondError, match="off the golden scores"):
+        contenders.checked(tmp_path / "int8.tflite", "auto", 1)
 
 
 def test_a_table_has_its_columns_under_their_heads() -> None:

@@ -10,15 +10,26 @@ import pytest
 from conftest import ROOT
 
 EDGE = sorted((ROOT / "edge").glob("*.py"))
-WORKSTATION = {"tensorflow", "keras", "torch", "jax", "matplotlib", "training", "convert", "benchmarks"}
+WORKSTATION = {
+    "tensorflow",
+    "keras",
+    "torch",
+    "jax",
+    "matplotlib",
+    "training",
+    "convert",
+    "benchmarks",
+    "nicegui",
+    "fastapi",
+}
 # From DESIGN: the contract, then what adapts the world to it, then what composes.
 LAYERS = [
     {"labels", "errors", "backoff", "quantization", "records", "quiet"},
-    {"preprocess", "config", "configfile", "clip", "eventfile", "spool", "motion"},
-    {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace"},
+    {"preprocess", "settings", "config", "contract", "configfile", "clip", "eventfile", "spool", "motion"},
+    {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace", "discovery"},
     {"camera", "files", "haar", "mtcnn", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
     | {"draw", "output", "videofile"},
-    {"app", "golden", "timeline"},
+    {"app", "golden", "forget", "timeline"},
     {"check", "stills", "video", "preview"},
     {"cli"},
     {"__main__"},

@@ -1,0 +1,247 @@
+"""What sweeping and following loses against a full Haar search of every frame, and how steady its boxes are."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+
+from benchmarks import clips
+from benchmarks.measure import ratio, stamp
+from edge.preprocess import as_grey
+from edge.records import Box, Frame
+
+# The reference: thorough, at the frame's own size. OpenCV's default step, and one neighbour more than its default.
+SCALE_FACTOR, MIN_NEIGHBORS = 1.1, 4
+NAIVE_SCALE, NAIVE_NEIGHBORS = 1.3, 5  # what tutorials write
+SAME_PLACE = 0.4  # intersection over union from which two boxes show one face; Haar boxes differ by 10 % and more
+# A face is what the reference finds again and again: its single hits on shirts and hands flicker.
+LINK, GAP_MAX_S = 0.3, 0.5
+HITS_MIN, DENSITY_MIN = 5, 0.5
+
+
+@dataclass(slots=True)
+class Chain:
+    """A place where a search found something over successive frames."""
+
+    boxes: dict[int, Box] = field(default_factory=dict)
+    """By frame number."""
+
+    @property
+    def is_face(self) -> bool:
+        """Whether it was found often and steadily enough to be one."""
+        first, last = min(self.boxes), max(self.boxes)
+        return len(self.boxes) >= HITS_MIN and len(self.boxes) >= DENSITY_MIN * (last - first + 1)
+
+    def at(self, frame: int, beyond: int = 0) -> Box | None:
+        """Its box in a frame, taken from the nearest hit where it was missed; None outside its time by `beyond`."""
+        if not min(self.boxes) - beyond <= frame <= max(self.boxes) + beyond:
+            return None
+        return self.boxes[min(self.boxes, key=lambda hit: abs(hit - frame))]
+
+
+def run(named: Sequence[str], overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Compare on every clip; returns `clips`, a row each, and `total` over all frames."""
+    with clips.opened(named) as chosen:
+        rows = [{"clip": clip.name, **_compare(clip, overrides)} for clip in chosen]
+    return {
+        **stamp(),
+        "overrides": list(overrides),
+        "method": {
+            "reference": f"Haar, full size, {SCALE_FACTOR}/{MIN_NEIGHBORS}",
+            "naive": f"Haar, full size, {NAIVE_SCALE}/{NAIVE_NEIGHBORS}",
+            "same_place_iou": SAME_PLACE,
+        },
+        "clips": [_row(row) for row in rows],
+        "total": _row({"clip": "total", **_sum(rows)}),
+    }
+
+
+def _compare(clip: clips.Clip, overrides: Sequence[str]) -> dict[str, Any]:
+    config = clips.settings(clip.path, overrides)
+    full = _Haar(SCALE_FACTOR, MIN_NEIGHBORS, config.detector.min_face)
+    naive = _Haar(NAIVE_SCALE, NAIVE_NEIGHBORS, None)
+    reported: list[dict[int, Box]] = []  # frame by frame, box of each track
+    found: list[list[Box]] = []
+    naively: list[list[Box]] = []
+    times: list[float] = []
+    for sight in clips.sights(config):
+        reported.append({reading.track.id: reading.track.box for reading in sight.readings})
+        found.append(full.search(sight.frame))
+        naively.append(naive.search(sight.frame))
+        times.append(sight.frame.media_time)
+    fps = (len(times) - 1) / max(times[-1] - times[0], 1e-6) if len(times) > 1 else 1.0
+    return compare(reported, found, naively, max(1, round(GAP_MAX_S * fps)))
+
+
+def compare(
+    reported: Sequence[dict[int, Box]], found: Sequence[list[Box]], naively: Sequence[list[Box]], gap: int
+) -> dict[str, Any]:
+    """Count. reported: what the daemon shows per frame, by track; found, naively: what the two searches find.
+
+    gap: frames for which a face may be missed and still be the same.
+    """
+    chains = link(found, gap)
+    faces = [chain for chain in chains if chain.is_face]
+    shown = [list(boxes.values()) for boxes in reported]
+    hits = [
+        (number, box, _best(box, reported[number])) for chain in faces for number, box in sorted(chain.boxes.items())
+    ]
+    return {
+        "frames": len(reported),
+        "faces": len(faces),
+        "reference_boxes": len(hits),
+        "recalled": sum(track is not None for *_, track in hits),
+        "naive_recalled": sum(any(box.overlap(b) >= SAME_PLACE for b in naively[number]) for number, box, _ in hits),
+        # After its first report a face is followed; before, it is being confirmed.
+        **_after_first_report(faces, reported),
+        "boxes": sum(map(len, shown)),
+        "false": _false(shown, found, faces, gap),
+        "reference_false": _false(found, None, faces, gap),
+        "naive_false": _false(naively, None, faces, gap),
+        "false_tracks": _false_tracks(reported, faces, gap),
+        "tracks": len({track for boxes in reported for track in boxes}),
+        "id_switches": sum(_switches(chain, reported) for chain in faces),
+        "jitter": [step for boxes in _by_track(reported).values() for step in jitter(boxes)],
+        "reference_jitter": [step for chain in faces for step in jitter(chain.boxes)],
+    }
+
+
+def link(found: Sequence[list[Box]], gap: int) -> list[Chain]:
+    """Join boxes of successive frames that overlap, best pairs first."""
+    chains: list[Chain] = []
+    for number, boxes in enumerate(found):
+        open_chains = [chain for chain in chains if number - max(chain.boxes) <= gap]
+        pairs = [
+            (chain.boxes[max(chain.boxes)].overlap(box), row, column)
+            for row, chain in enumerate(open_chains)
+            for column, box in enumerate(boxes)
+        ]
+        free_rows, free_columns = set(range(len(open_chains))), set(range(len(boxes)))
+        for shared, row, column in sorted(pairs, reverse=True):
+            if shared >= LINK and row in free_rows and column in free_columns:
+                open_chains[row].boxes[number] = boxes[column]
+                free_rows.remove(row)
+                free_columns.remove(column)
+        chains += [Chain({number: boxes[column]}) for column in sorted(free_columns)]
+    return chains
+
+
+def jitter(boxes: dict[int, Box]) -> list[float]:
+    """How far a box leaves a straight course, in shares of its width, for every three frames in a row.
+
+    A face that moves evenly has none; centre and width count.
+    """
+    steps = []
+    for number, b in boxes.items():
+        a, c = boxes.get(number - 1), boxes.get(number + 1)
+        if a is not None and c is not None:
+            bends = np.array([_state(a), _state(c)]).mean(axis=0) - _state(b)
+            steps.append(float(np.linalg.norm(bends) / b.w))
+    return steps
+
+
+def _state(box: Box) -> np.ndarray:
+    return np.array([box.x + box.w / 2, box.y + box.h / 2, box.w])
+
+
+def _best(box: Box, tracks: dict[int, Box]) -> int | None:
+    """The track that shows the face of a box."""
+    shared, track = max(((box.overlap(shown), track) for track, shown in tracks.items()), default=(0.0, 0))
+    return track if shared >= SAME_PLACE else None
+
+
+def _after_first_report(faces: Sequence[Chain], reported: Sequence[dict[int, Box]]) -> dict[str, int]:
+    boxes, recalled, waits = 0, 0, 0
+    for chain in faces:
+        seen = [(number, _best(box, reported[number])) for number, box in sorted(chain.boxes.items())]
+        first = next((number for number, track in seen if track is not None), None)
+        waits += (first if first is not None else max(chain.boxes) + 1) - min(chain.boxes)
+        later = [track for number, track in seen if first is not None and number >= first]
+        boxes += len(later)
+        recalled += sum(track is not None for track in later)
+    return {"boxes_after_report": boxes, "recalled_after_report": recalled, "frames_to_report": waits}
+
+
+def _false(shown: Sequence[list[Box]], also_found: Sequence[list[Box]] | None, faces: Sequence[Chain], gap: int) -> int:
+    """Boxes where there is no face, nor anything that the reference found in that very frame."""
+    count = 0
+    for number, boxes in enumerate(shown):
+        places = [box for chain in faces if (box := chain.at(number, gap)) is not None]
+        places += also_found[number] if also_found is not None else []
+        count += sum(all(box.overlap(place) < LINK for place in places) for box in boxes)
+    return count
+
+
+def _false_tracks(reported: Sequence[dict[int, Box]], faces: Sequence[Chain], gap: int) -> int:
+    """Tracks that were never on a face."""
+    true = {
+        track
+        for number, boxes in enumerate(reported)
+        for track, box in boxes.items()
+        for chain in faces
+        if (place := chain.at(number, gap)) is not None and box.overlap(place) >= LINK
+    }
+    return len({track for boxes in reported for track in boxes} - true)
+
+
+def _switches(chain: Chain, reported: Sequence[dict[int, Box]]) -> int:
+    """How often the track that shows a face is another one than before."""
+    ids = [track for number, box in sorted(chain.boxes.items()) if (track := _best(box, reported[number])) is not None]
+    return sum(a != b for a, b in itertools.pairwise(ids))
+
+
+def _by_track(reported: Sequence[dict[int, Box]]) -> dict[int, dict[int, Box]]:
+    tracks: dict[int, dict[int, Box]] = {}
+    for number, boxes in enumerate(reported):
+        for track, box in boxes.items():
+            tracks.setdefault(track, {})[number] = box
+    return tracks
+
+
+def _sum(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    total = {key: rows[0][key] for key in rows[0] if key != "clip"}
+    for row in rows[1:]:
+        total = {key: value + row[key] for key, value in total.items()}
+    return total
+
+
+def _row(counts: dict[str, Any]) -> dict[str, Any]:
+    """Counts as what is asked for."""
+    frames = counts["frames"]
+    return {
+        "clip": counts["clip"],
+        "frames": frames,
+        "faces": counts["faces"],
+        "recall": ratio(counts["recalled"], counts["reference_boxes"]) if counts["reference_boxes"] else None,
+        "recall_after_report": (
+            counts["recalled_after_report"] / counts["boxes_after_report"] if counts["boxes_after_report"] else None
+        ),
+        "naive_recall": counts["naive_recalled"] / counts["reference_boxes"] if counts["reference_boxes"] else None,
+        "frames_to_report": counts["frames_to_report"] / counts["faces"] if counts["faces"] else None,
+        "false_per_100_frames": 100 * counts["false"] / frames,
+        "reference_false_per_100_frames": 100 * counts["reference_false"] / frames,
+        "naive_false_per_100_frames": 100 * counts["naive_false"] / frames,
+        "tracks": counts["tracks"],
+        "false_tracks": counts["false_tracks"],
+        "id_switches": counts["id_switches"],
+        "jitter_percent": 100 * float(np.mean(counts["jitter"])) if counts["jitter"] else None,
+        "reference_jitter_percent": (
+            100 * float(np.mean(counts["reference_jitter"])) if counts["reference_jitter"] else None
+        ),
+    }
+
+
+class _Haar:
+    """A plain search of the whole frame."""
+
+    def __init__(self, scale_factor: float, min_neighbors: int, min_face: int | None) -> None:
+        self._cascade = cv2.CascadeClassifier(cv2.data.haarcascades + "haarcascade_frontalface_default.xml")
+        self._options: dict[str, Any] = {"scaleFactor": scale_factor, "minNeighbors": min_neighbors}
+        if min_face is not None:
+            self._options["minSize"] = (min_face, min_face)
+
+    def search(self, frame: Frame) -> list[Box]:
+        return [Box(*map(int, box)) for box in self._cascade.detectMultiScale(as_grey(frame.image), **self._options)]

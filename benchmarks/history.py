@@ -1,0 +1,183 @@
+"""Results over time: a dated file per machine, a plot over commits, and a comparison that fails when it gets worse."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import stamp
+from edge.errors import BadDataError, EmotiondError, InputNotFoundError
+
+RESULTS = Path(__file__).parent / "results"
+FALL_MAX = 0.1  # of a ratio, from one result to the next
+STAMP = ("at", "version", "commit", "machine")
+
+Result = dict[str, Any]
+
+
+class GotWorseError(EmotiondError):
+    """A ratio fell by more than it may."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A figure that can be compared, because both of its sides were measured in one run."""
+
+    name: str
+    keys: tuple[str, ...]
+    less_is_better: bool = False
+
+    def of(self, result: Result) -> float | None:
+        """Its value so that more is better; None if it was not measured."""
+        value: Any = result
+        for key in self.keys:
+            value = value.get(key) if isinstance(value, dict) else None
+        if not isinstance(value, int | float):
+            return None
+        return (1 / value if value else None) if self.less_is_better else float(value)
+
+
+RATIOS = (
+    Ratio("int8 over float32, network", ("inference", "int8_over_float32")),
+    Ratio("int8 over float32, pipeline", ("pipeline", "total", "int8_over_float32")),
+    Ratio("pipeline over naive loop", ("pipeline", "total", "over_naive")),
+    Ratio("pipeline over decoding alone", ("pipeline", "total", "over_decode")),
+    Ratio("decoding's processor time over the daemon's", ("pipeline", "total", "cpu_over_decode"), less_is_better=True),
+    Ratio("recall", ("detection", "total", "recall")),
+    Ratio("deployed over direct accuracy", ("accuracy", "deployed_over_direct")),
+    Ratio("cost of a frame, first over last minutes", ("growth", "time", "last_over_first"), less_is_better=True),
+)
+
+
+def record(parts: dict[str, Callable[[], Result]], folder: Path = RESULTS) -> Path:
+    """Measure every part, and append one result to the file of this day and machine; returns the file."""
+    result: Result = {**stamp(), **{name: _without_stamp(measure()) for name, measure in parts.items()}}
+    if "accuracy" in result:
+        result["accuracy"]["deployed_over_direct"] = result["accuracy"]["deployed"] / result["accuracy"]["direct"]
+    path = folder / f"{result['at'][:10]}-{machine_name(result['machine'])}.json"
+    results = [*(_read(path) if path.is_file() else []), result]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(results, indent=1) + "\n")
+        part.replace(path)
+    except OSError as error:
+        raise BadDataError(f"{path}: cannot be written: {error.strerror}") from None
+    return path
+
+
+def machine_name(machine: dict[str, Any]) -> str:
+    """What distinguishes one kind of machine from another, for a file's name."""
+    text = f"{machine['machine']} {machine['processor']} {machine['cores']} cores".lower().replace("(r)", "")
+    return re.sub("[^a-z0-9_]+", "-", text).strip("-")
+
+
+def read_all(folder: Path = RESULTS) -> list[Result]:
+    """Every recorded result, oldest first. Raises InputNotFoundError if there is none."""
+    results = [result for path in sorted(folder.glob("[0-9]*.json")) for result in _read(path)]
+    if not results:
+        raise InputNotFoundError(f"{folder}: no results there; python -m benchmarks record makes one")
+    return sorted(results, key=lambda result: str(result["at"]))
+
+
+def compare(old: Path | None = None, new: Path | None = None, folder: Path = RESULTS) -> list[dict[str, Any]]:
+    """Rows of the ratios of two results; without files, of the newest and the one before it on such a machine.
+
+    Of a file with several results the last counts. One file alone is compared with the newest recorded result.
+    """
+    before, after = _pair(old, new, folder)
+    rows = []
+    for ratio in RATIOS:
+        a, b = ratio.of(before), ratio.of(after)
+        change = b / a - 1 if a and b is not None else None
+        rows.append(
+            {"ratio": ratio.name, before["commit"] or "old": a, f"{after['commit'] or 'new'} ": b, "change": change}
+        )
+    return rows
+
+
+def fallen(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The ratios that fell by more than they may."""
+    return [f"{row['ratio']} {row['change']:+.0%}" for row in rows if (row["change"] or 0) < -FALL_MAX]
+
+
+def trend(path: Path, folder: Path = RESULTS) -> int:
+    """Draw frames a second over commits, int8 and float32, as PNG; returns the number of results in it.
+
+    Only results of the machine of the newest one: times do not carry over.
+    """
+    try:
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot as plt
+    except ImportError:
+        raise InputNotFoundError("matplotlib is not installed: pip install matplotlib") from None
+    results = read_all(folder)
+    name = machine_name(results[-1]["machine"])
+    results = [result for result in results if machine_name(result["machine"]) == name]
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)
+    places = range(len(results))
+    for key, colour in (("int8", "#0a7d53"), ("float32", "#b3541e")):
+        axes[0].plot(places, [_network_fps(r, key) for r in results], "o-", color=colour, label=key)
+    lines = {"int8": "fps", "float32": "float32_fps", "decoding alone": "decode_fps", "naive loop": "naive_fps"}
+    colours = ("#0a7d53", "#b3541e", "#888888", "#6a51a3")
+    for (label, key), colour in zip(lines.items(), colours, strict=True):
+        values = [_number(result.get("pipeline", {}).get("total", {}).get(key)) for result in results]
+        axes[1].plot(places, values, "o-", color=colour, label=label)
+    axes[0].set(title="the network, one face a call, one thread", ylabel="faces/s")
+    axes[1].set(title="the pipeline on files, median over clips", ylabel="frames/s", yscale="log")
+    for axis in axes:
+        axis.set_xticks(list(places), [f"{r['commit']}\n{r['at'][:10]}" for r in results], rotation=45, ha="right")
+        axis.set_ylim(bottom=0 if axis is axes[0] else None)
+        axis.grid(alpha=0.3)
+        axis.legend()
+    figure.suptitle(f"{results[-1]['machine']['processor']}, {results[-1]['machine']['cores']} cores", fontsize=10)
+    try:
+        figure.savefig(path, dpi=110, format="png")
+    except OSError as error:
+        raise BadDataError(f"{path}: cannot be written: {error.strerror}") from None
+    finally:
+        plt.close(figure)
+    return len(results)
+
+
+def _pair(old: Path | None, new: Path | None, folder: Path) -> tuple[Result, Result]:
+    if old is not None and new is not None:
+        return _read(old)[-1], _read(new)[-1]
+    results = read_all(folder)
+    after = _read(old)[-1] if old is not None else results.pop()
+    same = [r for r in results if machine_name(r["machine"]) == machine_name(after["machine"])]
+    if not same:
+        raise InputNotFoundError(f"{folder}: holds no earlier result of such a machine: nothing to compare with")
+    return same[-1], after
+
+
+def _read(path: Path) -> list[Result]:
+    try:
+        results = json.loads(path.read_text())
+    except OSError as error:
+        raise InputNotFoundError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise BadDataError(f"{path}: not JSON: {error}") from None
+    if not isinstance(results, list) or not results or not all(set(STAMP) <= set(result) for result in results):
+        raise BadDataError(f"{path}: not a file of results; python -m benchmarks record makes them")
+    return results
+
+
+def _without_stamp(result: Result) -> Result:
+    return {key: value for key, value in result.items() if key not in STAMP}
+
+
+def _network_fps(result: Result, model: str) -> float:
+    rows = result.get("inference", {}).get("rows", [])
+    of_one = [row["fps"] for row in rows if (row["model"], row["threads"]) == (model, 1)]
+    return _number(of_one[0] if of_one else None)
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)

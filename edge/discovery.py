@@ -1,0 +1,182 @@
+"""The device as Home Assistant is told of it, so that it shows up there by itself. Pure.
+
+One message describes the device and all its entities (MQTT discovery by device, Home Assistant 2024.11 or newer).
+Keys have their long names: Home Assistant refuses the whole device for one key that it does not know.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from edge import __version__
+from edge.labels import EMOTIONS
+from edge.messages import Topics, encode
+
+UNCERTAIN, NOBODY = "uncertain", "nobody"
+MISSED_STATS = 3  # stats messages in a row that make a diagnostic figure unknown
+URL = "https://github.com/emotiond/emotiond"
+
+# Home Assistant renders these; `value_json` is the payload. What renders to nothing is no event.
+EMOTION = f"{{{{ value_json.emotion or ('{UNCERTAIN}' if value_json.faces else '{NOBODY}') }}}}"
+EMOTION_DETAILS = "{{ {'confidence': value_json.confidence, 'at': value_json.at} | to_json }}"
+EVENT = (
+    "{% if value_json.type == 'update' %}{{ {'event_type': value_json.emotion or '" + UNCERTAIN + "', "
+    "'previous': value_json.previous, 'confidence': value_json.confidence, 'track': value_json.track, "
+    "'id': value_json.id} | to_json }}{% endif %}"
+)
+# Anything but `online` (`stopped`, `offline`) is not there; Home Assistant alone would ignore a word it does not know.
+ONLINE = "{{ 'online' if value == 'online' else 'offline' }}"
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """What is said where, and where Home Assistant says that it wants to hear it again."""
+
+    topic: str
+    payload: str
+    birth_topic: str
+
+
+def announcement(prefix: str, topics: Topics, commands: bool, stats_interval_s: float) -> Announcement:
+    """The description of a device, below Home Assistant's discovery `prefix`.
+
+    commands: whether the device obeys; else it has no switch, and one that it had is taken away.
+    """
+    device = _identifier(f"{topics.base}_{topics.device}")
+    payload = {
+        "device": {
+            "identifiers": [device],
+            "name": topics.device,
+            "manufacturer": "emotiond",
+            "model": "Apparent emotions of faces",
+            "sw_version": __version__,
+        },
+        "origin": {"name": "emotiond", "sw_version": __version__, "support_url": URL},
+        "components": {
+            f"{device}_{key}": component if len(component) == 1 else {**component, "unique_id": f"{device}_{key}"}
+            for key, component in {
+                **_camera(topics, commands),
+                **_diagnostics(topics, round(MISSED_STATS * stats_interval_s) + 1),
+            }.items()
+        },
+    }
+    return Announcement(f"{prefix}/device/{device}/config", encode(payload), f"{prefix}/status")
+
+
+def _camera(topics: Topics, commands: bool) -> dict[str, dict[str, Any]]:
+    """The entities of a camera; they are there while the device and, but for its own state, the camera are."""
+    name, key = topics.camera, _identifier(topics.camera)
+    there = [_available(topics.status)]
+    sees = [*there, _available(topics.of_camera("status"))]
+    return {
+        f"{key}_emotion": {
+            "platform": "sensor",
+            "name": f"{name} emotion",
+            "icon": "mdi:emoticon-outline",
+            "device_class": "enum",
+            "options": [*EMOTIONS, UNCERTAIN, NOBODY],
+            "state_topic": topics.of_camera("emotion"),
+            "value_template": EMOTION,
+            "json_attributes_topic": topics.of_camera("emotion"),
+            "json_attributes_template": EMOTION_DETAILS,
+            **_all_of(sees),
+        },
+        f"{key}_faces": {
+            "platform": "sensor",
+            "name": f"{name} faces in view",
+            "icon": "mdi:account-multiple",
+            "state_class": "measurement",
+            "state_topic": topics.of_camera("emotion"),
+            "value_template": "{{ value_json.faces }}",
+            **_all_of(sees),
+        },
+        f"{key}_change": {
+            "platform": "event",
+            "name": f"{name} emotion changed",
+            "icon": "mdi:emoticon-outline",
+            "event_types": [*EMOTIONS, UNCERTAIN],
+            "state_topic": topics.of_camera("events"),
+            "value_template": EVENT,
+            "qos": 1,
+            **_all_of(sees),
+        },
+        f"{key}_status": {
+            "platform": "sensor",
+            "name": f"{name} status",
+            "icon": "mdi:camera",
+            "entity_category": "diagnostic",
+            "device_class": "enum",
+            "options": ["online", "offline", "paused"],
+            "state_topic": topics.of_camera("status"),
+            **_all_of(there),
+        },
+        # A component with a platform and nothing else is taken away.
+        f"{key}_paused": {"platform": "switch"}
+        if not commands
+        else {
+            "platform": "switch",
+            "name": f"{name} paused",
+            "icon": "mdi:pause",
+            "command_topic": topics.command("pause"),
+            "payload_on": "on",
+            "payload_off": "off",
+            "qos": 1,
+            "state_topic": topics.of_camera("status"),
+            "value_template": "{{ 'on' if value == 'paused' else 'off' }}",
+            "state_on": "on",
+            "state_off": "off",
+            **_all_of(there),
+        },
+    }
+
+
+def _diagnostics(topics: Topics, expire_after_s: int) -> dict[str, dict[str, Any]]:
+    figures: dict[str, tuple[str, str, dict[str, str]]] = {
+        "fps": ("Frames looked at", "value_json.fps_out", {"unit_of_measurement": "fps"}),
+        "latency": (
+            "Latency (p95)",
+            "value_json.latency_ms.p95 if value_json.latency_ms else none",
+            {"unit_of_measurement": "ms", "device_class": "duration"},
+        ),
+        "temperature": (
+            "Processor temperature",
+            "value_json.temperature_c",
+            {"unit_of_measurement": "°C", "device_class": "temperature"},
+        ),
+        "queue": ("Events waiting", "value_json.queue", {}),
+        "drops": (
+            "Frames and messages dropped",
+            "value_json.drops.values() | sum",
+            {"state_class": "total_increasing"},
+        ),
+        "uptime": ("Uptime", "value_json.uptime_s", {"unit_of_measurement": "s", "device_class": "duration"}),
+    }
+    return {
+        key: {
+            "platform": "sensor",
+            "name": name,
+            "entity_category": "diagnostic",
+            "state_topic": topics.stats,
+            "value_template": f"{{{{ {template} }}}}",
+            "expire_after": expire_after_s,
+            "state_class": "measurement",
+            **more,
+            **_all_of([_available(topics.status)]),
+        }
+        for key, (name, template, more) in figures.items()
+    }
+
+
+def _all_of(availability: list[dict[str, str]]) -> dict[str, Any]:
+    return {"availability": availability, "availability_mode": "all"}
+
+
+def _available(topic: str) -> dict[str, str]:
+    return {"topic": topic, "value_template": ONLINE}
+
+
+def _identifier(text: str) -> str:
+    """A name as Home Assistant takes it: letters, digits, - and _. Names that differ stay different."""
+    plain = re.sub(r"[^a-zA-Z0-9_-]", "_", text)
+    return plain if plain == text else f"{plain}_{hashlib.sha256(text.encode()).hexdigest()[:6]}"

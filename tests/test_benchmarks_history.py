@@ -1,0 +1,88 @@
+"""Results that are kept: appended, drawn, compared."""
+
+import json
+from pathlib import Path
+
+import cv2
+import pytest
+
+from benchmarks import history
+from benchmarks.measure import stamp
+from benchmarks_made import run, write_short_clip
+
+
+def result(day: int, int8_over_float32: float = 4.0, cpu_over_decode: float = 1.2, cores: int = 2) -> dict:
+    made = {**stamp(), "at": f"2026-01-{day:02}T10:00:00Z", "commit": f"c{day}"}
+    made["machine"] = {**made["machine"], "cores": cores}
+    made["inference"] = {
+        "rows": [
+            {"runtime": "litert", "model": "int8", "threads": 1, "fps": 1000 * int8_over_float32},
+            {"runtime": "litert", "model": "float32", "threads": 1, "fps": 1000.0},
+        ],
+        "int8_over_float32": int8_over_float32,
+    }
+    made["pipeline"] = {"total": {"over_naive": 20.0, "cpu_over_decode": cpu_over_decode, "fps": 200.0}}
+    return made
+
+
+def keep(folder: Path, *results: dict) -> Path:
+    for made in results:
+        path = folder / f"{made['at'][:10]}-machine.json"
+        path.write_text(json.dumps([made]))
+    return folder
+
+
+def test_record_appends_to_the_file_of_the_day(tmp_path: Path) -> None:
+    clip, folder = write_short_clip(tmp_path / "clip.avi"), tmp_path / "results"
+    for count in (1, 2):
+        run("record", "--only", "detection", "--only", "flicker", "--clip", clip, "--folder", folder)
+        (path,) = folder.iterdir()
+        results = json.loads(path.read_text())
+        assert len(results) == count
+    assert path.name.startswith(results[0]["at"][:10])
+    assert results[1]["detection"]["total"]["recall"] > 0
+    assert {"commit", "version", "machine"} <= set(results[1])
+    assert "at" not in results[1]["flicker"]
+
+
+def test_compare_fails_when_a_ratio_falls_by_more_than_a_tenth(tmp_path: Path) -> None:
+    keep(tmp_path, result(1), result(2, int8_over_float32=3.7))
+    assert "int8 over float32" in run("compare", "--folder", tmp_path).stdout
+    keep(tmp_path, result(3, int8_over_float32=3.2))
+    done = run("compare", "--folder", tmp_path, code=1)
+    assert "fell by more than 10%: int8 over float32, network -14%" in done.stderr
+
+
+def test_where_less_is_better_more_is_a_fall(tmp_path: Path) -> None:
+    rows = history.compare(folder=keep(tmp_path, result(1), result(2, cpu_over_decode=1.5)))
+    assert history.fallen(rows) == ["decoding's processor time over the daemon's -20%"]
+
+
+def test_results_of_another_machine_are_not_compared(tmp_path: Path) -> None:
+    keep(tmp_path, result(1, int8_over_float32=9.0, cores=64), result(2))
+    assert "no earlier result of such a machine" in run("compare", "--folder", tmp_path, code=66).stderr
+    keep(tmp_path, result(3))
+    assert "c2" in run("compare", "--folder", tmp_path).stdout
+
+
+def test_two_files_can_be_compared(tmp_path: Path) -> None:
+    keep(tmp_path, result(1), result(2, int8_over_float32=2.0))
+    old, new = sorted(tmp_path.iterdir())
+    run("compare", old, new, code=1)
+    run("compare", new, old)
+
+
+def test_trend_draws_a_picture(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    keep(tmp_path, result(1), result(2), result(3, cores=64))
+    done = run("trend", "--folder", tmp_path, "--out", tmp_path / "t.png")
+    assert "1 results" in done.stdout
+    picture = cv2.imread(str(tmp_path / "t.png"))
+    assert picture.shape[1] > 500
+    assert picture.std() > 10
+
+
+def test_a_file_that_holds_no_results_is_told(tmp_path: Path) -> None:
+    (tmp_path / "2026-01-01-x.json").write_text("{}")
+    assert "not a file of results" in run("compare", "--folder", tmp_path, code=65).stderr
+    assert "no results there" in run("trend", "--folder", tmp_path / "none", code=66).stderr
