@@ -131,6 +131,12 @@ def run(
             link = stack.enter_context(_build_link(config, stack, wishes, origin, writer if watch else None))
             loop.sinks.append(link)
             loop.monitors.append(link)
+        if config.metrics.file is not None or config.metrics.http_port is not None:
+            from edge.metrics import Metrics  # of an extra
+
+            metrics = stack.enter_context(Metrics(config.metrics, config.device, config.camera.name))
+            loop.sinks.append(metrics)
+            loop.monitors.append(metrics)
         loop.run(stack.enter_context(build_source(config.camera)), max_frames)
 
 
@@ -229,7 +235,11 @@ class Loop:
             log.info("%s: pace now %s", self.config.camera.name, self._pace.figures)
         if time.monotonic() >= self._stats_due_at:
             self._stats_due_at += self.config.mqtt.stats_interval_s
+            drops = dict(source.drops)
             for monitor in self.monitors:
-                drops = {**source.drops, **monitor.drops}
-                work = {**self.search.figures, "pace": self._pace.figures}
-                monitor.stats(self._counters.stats_message(self.origin, self.runtime, drops, monitor.queued, work))
+                drops |= monitor.drops
+            queued = sum(monitor.queued for monitor in self.monitors)
+            work = {**self.search.figures, "pace": self._pace.figures}
+            message = self._counters.stats_message(self.origin, self.runtime, drops, queued, work)
+            for monitor in self.monitors:
+                monitor.stats(message)

@@ -10,8 +10,8 @@ import numpy as np
 
 from edge.app import build_detector, build_source, refuse_for_a_device
 from edge.broker import EmbeddedBroker
-from edge.classifier import TfliteClassifier, installed_runtimes, shipped_model
-from edge.config import Config, without_secret
+from edge.classifier import TfliteClassifier, installed_model, installed_runtimes, shipped_model
+from edge.config import Config, ModelConfig, without_secret
 from edge.connection import Dialer, passing_client_id
 from edge.errors import ConfigError, EmotiondError, EndOfStream, ServiceUnavailableError
 from edge.eventfile import DamagedError, EventFile, InUseError
@@ -56,14 +56,15 @@ def _prove_model(config: Config) -> str:
     began_at = time.perf_counter()
     classifier.classify([face])
     took_ms = (time.perf_counter() - began_at) * 1000
-    proof = _compare_with_golden(classifier)
+    proof = _compare_with_golden(classifier, config.model)
     return f"{classifier.path.name} {classifier.model_id} on {classifier.runtime}, {took_ms:.1f} ms a face{proof}"
 
 
-def _compare_with_golden(classifier: TfliteClassifier) -> str:
-    if classifier.path != shipped_model():
+def _compare_with_golden(classifier: TfliteClassifier, config: ModelConfig) -> str:
+    golden = classifier.path.with_name("golden.npz")
+    if classifier.path != shipped_model() and classifier.path != installed_model(config):
         return ""  # a network of one's own has no golden scores here
-    off, tolerance = deviation(classifier, classifier.path.with_name("golden.npz"))
+    off, tolerance = deviation(classifier, golden)
     if off > tolerance:
         raise ConfigError(
             f"model.path: {classifier.path}: a score is off by {off:.2f}: damaged, or {classifier.runtime} is unsound"

@@ -28,12 +28,20 @@ log = logging.getLogger(__name__)
 RUNTIMES = {"litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
 INPUT_SHAPE = (1, FACE_SIZE, FACE_SIZE, 1)
 OUTPUT_SHAPE = (1, len(EMOTIONS))
+INSTALLED, NETWORK = "current", "int8.tflite"  # link in model.folder to an installed bundle, and its network
 PROBABILITY_SLACK = len(EMOTIONS) / 256  # each int8 score is rounded by up to half a step of 1/256; twice that
 
 
 def shipped_model() -> Path:
     """The int8 network that comes with emotiond."""
     return Path(str(resources.files("edge").joinpath("models/int8.tflite")))
+
+
+def installed_model(config: ModelConfig) -> Path | None:
+    """The network of the installed bundle (`emotiond model install`), if there is one."""
+    current = config.folder / INSTALLED if config.folder is not None else None
+    # Resolved, so that a bundle installed meanwhile does not mix with this one.
+    return current.resolve() / NETWORK if current is not None and current.is_symlink() else None
 
 
 class TfliteClassifier:
@@ -72,7 +80,7 @@ class TfliteClassifier:
     @classmethod
     def from_config(cls, config: ModelConfig) -> "TfliteClassifier":
         """As `config` says."""
-        return cls(config.path, config.runtime, config.threads)
+        return cls(config.path or installed_model(config), config.runtime, config.threads)
 
     @property
     def model_id(self) -> str:

@@ -7,11 +7,10 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from edge import __version__
+from edge.arguments import parser
 from edge.errors import ConfigError, EmotiondError
 
 BUG, IO_ERROR = 70, 74  # sysexits.h: EX_SOFTWARE, EX_IOERR
@@ -25,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             setattr(sys, stream, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     try:
-        code = _run(_parser().parse_args(arguments))
+        code = _run(parser().parse_args(arguments))
         sys.stdout.flush()
     except EmotiondError as error:
         code = _explain(str(error), error.exit_code, debug)
@@ -58,102 +57,9 @@ def _say(line: str) -> None:
     print(f"emotiond: {' '.join(line.split())}", file=sys.stderr)  # noqa: T201 - the one place
 
 
-def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--config", type=Path, metavar="F", help="default: ./config.yaml, else /etc/emotiond/config.yaml"
-    )
-    common.add_argument("--set", action="append", default=[], metavar="A.B=V", dest="overrides", help="one setting")
-    common.add_argument("--debug", action="store_true", help="tracebacks, and log.level: debug")
-
-    people = argparse.ArgumentParser(add_help=False)
-    people.add_argument(
-        "--detector",
-        choices=["haar", "mtcnn"],
-        help="instead of detector.kind; mtcnn finds more, is slower, needs TensorFlow",
-    )
-
-    parser = argparse.ArgumentParser(
-        prog="emotiond", description="Emotion events of the faces before a camera, by MQTT."
-    )
-    parser.add_argument("--version", action="version", version=f"emotiond {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    run = commands.add_parser("run", parents=[common], help="the daemon")
-    run.add_argument(
-        "--source", metavar="S", help="instead of camera.source: builtin, a webcam's number, a file, a URL"
-    )
-    run.add_argument("--max-frames", type=_positive, metavar="N", help="stop after N frames")
-    run.add_argument("--events", choices=["-"], help="also print events to standard output, as JSON lines")
-    run.add_argument("--watch", action="store_true", help="also print what a subscriber of the broker receives")
-    run.set_defaults(act=_daemon)
-
-    check = commands.add_parser("check", parents=[common], help="prove config, model, camera and broker, one by one")
-    check.add_argument("--source", metavar="S", help="instead of camera.source")
-    check.set_defaults(act=_check)
-
-    watch = commands.add_parser("watch", parents=[common], help="print the events of all devices of a broker")
-    watch.add_argument("--all", action="store_true", help="live faces and stats too")
-    watch.add_argument("--raw", action="store_true", help="topics and payloads as they come")
-    watch.set_defaults(act=_watch)
-
-    forget = commands.add_parser("forget", parents=[common], help="take what the broker keeps of this device away")
-    forget.set_defaults(act=_forget)
-
-    image = commands.add_parser("image", parents=[common, people], help="read the faces of pictures")
-    image.add_argument(
-        "inputs", nargs="+", metavar="IN", help="a picture, a folder of them, or a pattern like 'a/*.jpg'"
-    )
-    image.add_argument(
-        "--output-image", metavar="P", help="the picture with faces and scores drawn in; a folder if there are several"
-    )
-    image.add_argument(
-        "--output-csv", type=Path, metavar="P", help="a row per face; how often each emotion was: P with -frequencies"
-    )
-    image.add_argument("--json", action="store_true", help="a JSON object per picture instead of a line for people")
-    image.set_defaults(act=_image)
-
-    video = commands.add_parser("video", parents=[common, people], help="read the faces of a video")
-    video.add_argument("source", metavar="IN", help="a video file, a folder of pictures, or builtin")
-    video.add_argument("--output-video", type=Path, metavar="P", help="a copy with faces and scores drawn in")
-    video.add_argument(
-        "--output-csv", type=Path, metavar="P", help="a row per face and frame; events: P with -events in its name"
-    )
-    video.add_argument("--output-timeline", type=Path, metavar="P", help="a picture of every face's emotions over time")
-    video.add_argument("--no-bars", action="store_true", help="no bar charts in the copy")
-    video.set_defaults(act=_video)
-
-    preview = commands.add_parser("preview", parents=[common, people], help="a window with the faces as they are read")
-    preview.add_argument(
-        "--source",
-        metavar="S",
-        help="a webcam's number, a file, a URL, builtin; without it, cameras are shown to pick from",
-    )
-    preview.add_argument("--stills", type=Path, default=Path(), metavar="DIR", help="where key s saves; default: here")
-    preview.set_defaults(act=_preview)
-
-    web = commands.add_parser("web", parents=[common], help="a dashboard in the browser")
-    web.add_argument("--host", default="127.0.0.1", metavar="H", help="where to listen; default: this machine alone")
-    web.add_argument("--port", type=_positive, default=8080, metavar="N", help="default: 8080")
-    web.add_argument("--password-file", type=Path, metavar="F", help="a file with the password that visitors must give")
-    web.add_argument(
-        "--trusted-header", metavar="NAME", help="let in what has this header, which a reverse proxy sets, and strips"
-    )
-    web.set_defaults(act=_web)
-    return parser
-
-
-def _positive(text: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be a whole number from 1")
-    return number
-
-
 def _run(options: argparse.Namespace) -> int:
-    act: Callable[[argparse.Namespace], int] = options.act
     try:
-        return act(options)
+        return ACTS[options.command](options)
     except ModuleNotFoundError as error:
         if error.name != "cv2":
             raise
@@ -225,6 +131,28 @@ def _forget(options: argparse.Namespace) -> int:
     return 0
 
 
+def _model(options: argparse.Namespace) -> int:
+    from edge import configfile
+
+    config = configfile.load(options.config, options.overrides).model
+    _set_up_logging("debug" if options.debug else "warning")
+    from edge import bundle
+
+    if options.model_command == "verify":
+        found, signer = bundle.verify(options.bundle, config, options.unsigned)
+        sys.stdout.write(f"{found}: sound on this device; {signer}\n")
+        return 0
+    store = bundle.Store(config)
+    if options.model_command == "install":
+        found, _ = bundle.verify(options.bundle, config, options.unsigned)
+        store.install(found, options.downgrade)
+        done = f"{found} is installed"
+    else:
+        done = f"back to {store.rollback() or bundle.SHIPPED}"
+    sys.stdout.write(f"{done}; the daemon takes it at its next start\n")
+    return 0
+
+
 def _image(options: argparse.Namespace) -> int:
     _set_up_opencv()
     from edge import configfile
@@ -292,3 +220,16 @@ def _set_up_opencv() -> None:
 
 def _set_up_logging(level: str) -> None:
     logging.basicConfig(level=level.upper(), stream=sys.stderr, format="emotiond: %(message)s")
+
+
+ACTS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "run": _daemon,
+    "check": _check,
+    "watch": _watch,
+    "forget": _forget,
+    "model": _model,
+    "image": _image,
+    "video": _video,
+    "preview": _preview,
+    "web": _web,
+}

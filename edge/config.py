@@ -125,6 +125,8 @@ class ModelConfig(Settings):
     """The network and what runs it."""
 
     path: FilePath | None = None
+    folder: FilePath | None = None
+    public_key: str | None = None
     runtime: Literal["auto", "litert", "tflite-runtime"] = "auto"
     threads: Annotated[int, Field(ge=1, le=64)] = 1
 
@@ -227,6 +229,14 @@ class PaceConfig(Settings):
     hot_c: Annotated[float, Field(ge=0, le=150)] | None = 80.0
 
 
+class MetricsConfig(Settings):
+    """Figures for Prometheus."""
+
+    file: FilePath | None = None
+    http_port: Port | None = None
+    http_host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+
+
 class SpoolConfig(Settings):
     """Where events wait for the broker, and how many at most."""
 
@@ -261,6 +271,7 @@ class Config(Settings):
     emotion: EmotionConfig = EmotionConfig()
     mqtt: MqttConfig = MqttConfig()
     homeassistant: HomeAssistantConfig = HomeAssistantConfig()
+    metrics: MetricsConfig = MetricsConfig()
     pace: PaceConfig = PaceConfig()
     spool: SpoolConfig = SpoolConfig()
     log: LogConfig = LogConfig()

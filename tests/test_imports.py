@@ -24,13 +24,13 @@ WORKSTATION = {
 }
 # From DESIGN: the contract, then what adapts the world to it, then what composes.
 LAYERS = [
-    {"labels", "errors", "backoff", "quantization", "records", "quiet"},
-    {"preprocess", "settings", "config", "contract", "configfile", "clip", "eventfile", "spool", "motion"},
+    {"labels", "errors", "backoff", "quantization", "records", "quiet", "arguments"},
+    {"preprocess", "settings", "config", "contract", "configfile", "clip", "eventfile", "spool", "motion", "minisign"},
     {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace", "discovery"},
     {"camera", "files", "haar", "mtcnn", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
-    | {"draw", "output", "videofile"},
+    | {"draw", "output", "videofile", "metrics"},
     {"app", "golden", "forget", "timeline"},
-    {"check", "stills", "video", "preview"},
+    {"check", "stills", "bundle", "video", "preview"},
     {"cli"},
     {"__main__"},
 ]

@@ -9,7 +9,9 @@ from training import augment
 from training.config import TrainConfig
 
 STILL = dataclasses.replace(
-    TrainConfig(), flip=0, shift=0, rotation=0, zoom=0, shear=0, jitter=0, contrast=0, brightness=0, erasing=0
+    TrainConfig(),
+    **dict.fromkeys(("flip", "shift", "rotation", "zoom", "shear", "jitter"), 0.0),
+    **dict.fromkeys(("contrast", "brightness", "damage", "erasing"), 0.0),
 )
 FACES = np.stack([pattern(index % 7, index) for index in range(64)])
 
@@ -69,6 +71,19 @@ def test_erasing_replaces_one_rectangle() -> None:
     rows, columns = np.where(changed[0])
     box = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
     assert changed[0].sum() > 0.9 * box
+
+
+def test_a_poor_camera_spoils_its_share_and_leaves_a_picture() -> None:
+    spoilt = _augmented(damage=0.5)
+    changed = np.abs(spoilt[..., 0] - FACES).max(axis=(1, 2)) > 0.5
+    assert 0.25 < changed.mean() < 0.75
+    assert spoilt.min() >= 0
+    assert spoilt.max() <= 255
+    everyone = _augmented(damage=1.0)[..., 0]
+    # Still the same face, if darker and coarser.
+    alike = [np.corrcoef(face.ravel(), poor.ravel())[0, 1] for face, poor in zip(FACES, everyone, strict=True)]
+    assert min(alike) > 0.3
+    assert np.median(alike) > 0.8
 
 
 def test_the_seed_decides_the_pictures() -> None:

@@ -262,6 +262,10 @@ def test_soft_targets_blend_label_and_votes() -> None:
     np.testing.assert_allclose(targets[0], [0.3 * 0.75, 0, 0.7, 0, 0.3 * 0.25, 0, 0], atol=1e-6)
     np.testing.assert_allclose(targets[1], np.eye(7)[2], atol=1e-6)  # nobody saw one of the seven: the label stands
     np.testing.assert_allclose(soft_targets(dataset, 0.7, 0.1).sum(axis=1), 1, atol=1e-6)
+    # Not one tagger saw fear: the label may be one of the wrong ones, and loses half of its weight.
+    doubted = soft_targets(dataset, 0.7, 0.0, doubt=0.5)
+    np.testing.assert_allclose(doubted[0], [0.65 * 0.75, 0, 0.35, 0, 0.65 * 0.25, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(doubted[1], targets[1])
 
 
 def test_a_majority_is_more_than_half_of_all_taggers() -> None:

@@ -114,6 +114,7 @@ def test_a_wrong_model_is_one_line(
 
 def test_a_wrong_keras_file_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("keras", reason="the extra `train` is not installed")
+    capfd.readouterr()  # importing it may have greeted
     (tmp_path / "m.keras").write_bytes(b"not a model")
     path = write_csv(tmp_path / "f.csv", rows(7, 7))
     assert _run("evaluate", "--model", tmp_path / "m.keras", "--data", path) == 65

@@ -44,3 +44,26 @@ def test_a_sure_prediction_falls_into_the_last_bin() -> None:
     counts = metrics.reliability(_scores((0, 1.0)), np.array([0])).count
     assert counts[-1] == 1
     assert counts.sum() == 1
+
+
+def test_wilsons_interval_is_the_textbooks() -> None:
+    # Newcombe 1998, table I, method 3: 81 of 263, 15 of 148, 0 of 20, 1 of 29.
+    for right, count, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0, 0.1611)):
+        assert metrics.wilson(right, count) == pytest.approx([low, high], abs=1e-4)
+    assert metrics.wilson(1, 29) == pytest.approx([0.0061, 0.1718], abs=1e-4)
+    assert metrics.wilson(0, 0) is None
+
+
+def test_intervals_hold_their_figure_and_narrow_with_rows() -> None:
+    labels = np.array([0, 0, 0, 3, 3, 1] * 4)
+    scores = _scores(*[(0, 0.9), (0, 0.9), (3, 0.9), (3, 0.9), (0, 0.9), (1, 0.5)] * 4)
+    few = metrics.summarize(scores, labels)
+    many = metrics.summarize(np.tile(scores, (50, 1)), np.tile(labels, 50))
+    for name in ("accuracy", "macro_f1"):
+        (low, high), (nearer_low, nearer_high) = few["intervals"][name], many["intervals"][name]
+        assert low < nearer_low < few[name] < nearer_high < high
+    low, high = few["intervals"]["per_class"]["angry"]["f1"]
+    assert low < few["per_class"]["angry"]["f1"] < high
+    assert few["intervals"]["per_class"]["neutral"] == {"precision": None, "recall": None, "f1": None}
+    assert few["intervals"]["per_class"]["happy"]["recall"] == metrics.wilson(4, 8)
+    assert few == metrics.summarize(scores, labels)

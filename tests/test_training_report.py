@@ -127,7 +127,7 @@ def test_a_map_shows_where_the_evidence_is(tmp_path: Path) -> None:
 def test_explain_writes_a_grid_of_real_and_bad_pictures(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     from training.model import build_model
 
-    build_model(width=4).save(tmp_path / "m.keras")
+    build_model(width=4, mirror=True).save(tmp_path / "m.keras")
     cv2.imwrite(str(tmp_path / "a.png"), pattern(3, 1))
     cv2.imwrite(str(tmp_path / "b.jpg"), np.full((200, 160, 3), 90, np.uint8))  # no face to find: all of it
     pictures = [str(tmp_path / "a.png"), str(tmp_path / "b.jpg")]

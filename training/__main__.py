@@ -45,6 +45,8 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--epochs", type=int)
     train.add_argument("--seed", type=int)
     train.add_argument("--votes", type=Path, metavar="CSV", help="FER+ votes; default: fer2013new.csv beside the CSV")
+    train.add_argument("--start", metavar="RUN", help="begin with that run's network instead of random weights")
+    train.add_argument("--teachers", metavar="RUN,...", help="runs whose scores join the target; needs torch")
     train.add_argument("--deploy", type=Path, metavar="DIR", help="then convert into DIR, and write the report")
     train.add_argument("--hosts", metavar="HOST:PORT,...", help="one per process, the first coordinates; needs JAX")
     train.add_argument("--host-index", type=int, default=0, help="this process's place in --hosts, from 0")
@@ -93,13 +95,17 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="CSV_OR_DIR", help="FER2013; default: EMOTIOND_DATA")
 
 
+_SETTINGS = ("epochs", "seed", "start", "teachers")
+"""Settings with an option of their own."""
+
+
 def _settings(options: argparse.Namespace) -> TrainConfig:
     from training import config
 
     path = options.config or (options.out / "config.json" if options.resume else None)
     settings = config.load(path) if path else TrainConfig()
     changes = dict(item.partition("=")[::2] for item in options.set)
-    changes |= {name: getattr(options, name) for name in ("epochs", "seed") if getattr(options, name) is not None}
+    changes |= {name: getattr(options, name) for name in _SETTINGS if getattr(options, name) is not None}
     return config.override(settings, changes)
 
 

@@ -25,6 +25,7 @@ def augment(images: npt.NDArray[np.uint8], config: TrainConfig, random: np.rando
             images[index], matrix, (FACE_SIZE, FACE_SIZE), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
     _relight(warped, config, random)
+    _damage(warped, config, random)
     _erase(warped, config, random)
     return warped[..., None]
 
@@ -57,6 +58,37 @@ def _relight(images: npt.NDArray[np.float32], config: TrainConfig, random: np.ra
     images *= gain[:, None, None]
     images += (mean * (1 - gain) + lift)[:, None, None]
     np.clip(images, 0, 255, out=images)
+
+
+def _damage(images: npt.NDArray[np.float32], config: TrainConfig, random: np.random.Generator) -> None:
+    """Spoil a share of the images as cameras do, in place: each of them in one or two ways."""
+    ways = (_blur, _few_pixels, _dark_and_noisy, _jpeg)
+    for index in np.flatnonzero(random.random(len(images)) < config.damage):
+        # In this order: a lens blurs, a sensor adds noise, and the picture is packed at last.
+        for way in sorted(random.choice(len(ways), random.integers(1, 3), replace=False)):
+            images[index] = ways[way](images[index], random)
+
+
+def _few_pixels(image: npt.NDArray[np.float32], random: np.random.Generator) -> npt.NDArray[np.float32]:
+    """A face that was smaller than the network's input, enlarged as `edge.preprocess.crop_face` does it."""
+    side = int(random.integers(20, 44))
+    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(small, (FACE_SIZE, FACE_SIZE), interpolation=cv2.INTER_LINEAR), np.float32)
+
+
+def _blur(image: npt.NDArray[np.float32], random: np.random.Generator) -> npt.NDArray[np.float32]:
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), random.uniform(0.4, 1.3)), np.float32)
+
+
+def _dark_and_noisy(image: npt.NDArray[np.float32], random: np.random.Generator) -> npt.NDArray[np.float32]:
+    noise = random.standard_normal(image.shape, np.float32) * np.float32(random.uniform(2, 14))
+    return np.clip(image * np.float32(random.uniform(0.25, 1)) + noise, 0, 255)
+
+
+def _jpeg(image: npt.NDArray[np.float32], random: np.random.Generator) -> npt.NDArray[np.float32]:
+    quality = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(25, 85))]
+    packed = cv2.imencode(".jpg", np.rint(image).astype(np.uint8), quality)[1]
+    return cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE).astype(np.float32)
 
 
 def _erase(images: npt.NDArray[np.float32], config: TrainConfig, random: np.random.Generator) -> None:

@@ -20,7 +20,9 @@ class Batches(keras.utils.PyDataset):
     def __init__(self, dataset: Dataset, config: TrainConfig, part: int = 0, parts: int = 1) -> None:
         super().__init__()
         self._images, self._config = dataset.images, config
-        self._targets = soft_targets(dataset, config.label_share, config.label_smoothing)
+        self.labels = dataset.labels
+        """(n,) of the rows that are learned from."""
+        self._targets = soft_targets(dataset, config.label_share, config.label_smoothing, config.doubt)
         self._part, self._parts = part, parts
         self.seconds = 0.0
         """Spent on making batches, in all."""

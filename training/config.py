@@ -21,10 +21,12 @@ class TrainConfig:
     """Settings of one run. Rates are per image, sizes in pixels of the 48x48 crop, angles in degrees."""
 
     seed: int = 1
-    epochs: int = 48
+    epochs: int = 72
     batch_size: int = 128
-    validation_share: float = 0.1
+    validation_share: float = 0.05
     """Of the Training rows, stratified by emotion."""
+    validation_seed: int = 1
+    """Which rows these are. Apart from `seed`, so that a teacher withheld the rows that its student is judged on."""
 
     optimizer: Optimizer = "sgd"
     learning_rate: float = 0.1
@@ -39,13 +41,24 @@ class TrainConfig:
     """Epochs without a lower validation loss before the run stops; 0 never stops early."""
     precision: Precision = "auto"
     """auto: mixed_bfloat16 on torch (1.4x there on a CPU with AMX), float32 elsewhere."""
+    start: str = ""
+    """A run folder whose network this one starts from, in place of random weights."""
+    teachers: str = ""
+    """Run folders, comma-separated, whose scores for the same augmented picture join the target. Torch only."""
+    teacher_share: float = 0.6
+    """Of the target, when there are teachers; labels and votes are the rest."""
 
     tensorboard: bool = False
     """Write TensorBoard logs beside history.csv; needs tensorboard and tensorflow installed, on any backend."""
 
     label_share: float = 0.7
     """Of the target; FER+ votes are the rest. FER2013's labels are about 11 % wrong, the votes are softer."""
+    doubt: float = 0.5
+    """Share of a label's weight that goes to the votes when none of FER+'s taggers saw that emotion."""
     label_smoothing: float = 0.05
+    calibration_share: float = 0.8
+    """Of FER2013's labels, the rest being votes, in what sets how often each emotion is named; 1 names "neutral" less
+    and the others more, as the labels do, at the cost of agreement with FER+'s majorities."""
     balance: Balance = "none"
     """oversample: rare emotions drawn more often. weights: their loss counts more."""
     balance_strength: float = 0.5
@@ -54,6 +67,8 @@ class TrainConfig:
     width: int = 32
     """Channels of the first stage; the others are multiples."""
     dropout: float = 0.1
+    mirror: bool = True
+    """The finished network looks at the mirror image too. Not for pictures in which left and right mean something."""
 
     flip: float = 0.5
     shift: float = 0.1
@@ -66,6 +81,8 @@ class TrainConfig:
     contrast: float = 0.3
     brightness: float = 25.0
     """Grey levels."""
+    damage: float = 0.25
+    """Share of images that a poor camera spoils: few pixels, blur, JPEG, or a dark and noisy sensor."""
     erasing: float = 0.25
     """Share of images that lose a rectangle."""
     mixup_alpha: float = 0.2
@@ -100,9 +117,15 @@ class TrainConfig:
 
 WIDTH_MAX = 512  # 280 M parameters
 _SHARES = ("label_share", "label_smoothing", "balance_strength", "flip", "erasing", "mixup_share", "contrast")
+_SHARES += ("doubt", "damage", "teacher_share", "calibration_share")
 _BELOW_ONE = ("dropout", "ema_momentum", "momentum", "shift", "zoom")
 _NOT_NEGATIVE = ("seed", "patience", "warmup_epochs", "weight_decay", "rotation", "shear", "jitter", "brightness")
-_NOT_NEGATIVE += ("mixup_alpha",)
+_NOT_NEGATIVE += ("mixup_alpha", "validation_seed")
+
+
+def names(text: str) -> list[str]:
+    """The parts of a comma-separated setting."""
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def load(path: Path) -> TrainConfig:
@@ -141,6 +164,8 @@ def _typed(name: str, hint: Any, value: Any) -> Any:
         if value not in choices:
             raise ConfigError(f"{name}: must be one of {', '.join(choices)}, not {value!r}")
         return value
+    if hint is str:
+        return "" if value is None else str(value)
     if hint is bool:
         if not isinstance(value, bool):
             raise ConfigError(f"{name}: must be true or false, not {value!r}")

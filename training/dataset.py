@@ -85,8 +85,11 @@ def clear_majority(votes: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     return np.where(clear, counts.argmax(axis=1), -1)
 
 
-def soft_targets(dataset: Dataset, label_share: float, smoothing: float) -> npt.NDArray[np.float32]:
-    """(n, 7) what the network should say: the smoothed label, blended with the votes where there are any."""
+def soft_targets(dataset: Dataset, label_share: float, smoothing: float, doubt: float = 0.0) -> npt.NDArray[np.float32]:
+    """(n, 7) what the network should say: the smoothed label, blended with the votes where there are any.
+
+    doubt: share of its weight that a label loses to the votes when not one tagger saw that emotion.
+    """
     classes = len(EMOTIONS)
     hard = np.eye(classes, dtype=np.float32)[dataset.labels] * (1 - smoothing) + smoothing / classes
     if dataset.votes is None:
@@ -94,4 +97,6 @@ def soft_targets(dataset: Dataset, label_share: float, smoothing: float) -> npt.
     counts = emotion_votes(dataset.votes)
     total = counts.sum(axis=1, keepdims=True)
     soft = np.where(total > 0, counts / np.maximum(total, 1), hard)
-    return np.asarray(label_share * hard + (1 - label_share) * soft, np.float32)
+    unseen = (total > 0) & (np.take_along_axis(counts, dataset.labels[:, None], axis=1) == 0)
+    share = label_share * (1 - doubt * unseen)
+    return np.asarray(share * hard + (1 - share) * soft, np.float32)

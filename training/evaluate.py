@@ -45,12 +45,14 @@ def load_keras(path: Path) -> Any:
     """The keras.Model in a file, checked to map faces to emotions. Raises InputNotFoundError or BadDataError."""
     if not path.is_file():
         raise InputNotFoundError(f"{path}: model not found")
-    with quiet():
+    with quiet():  # Keras imports TensorFlow, if that is its backend, as late as it can
         import keras
-    try:
-        model = keras.models.load_model(path, compile=False)
-    except (ValueError, TypeError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise BadDataError(f"{path}: not a Keras model that can be loaded: {str(error).splitlines()[0]}") from error
+
+        try:
+            model = keras.models.load_model(path, compile=False)
+        except (ValueError, TypeError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            reason = str(error).splitlines()[0]
+            raise BadDataError(f"{path}: not a Keras model that can be loaded: {reason}") from error
     if model.input_shape != (None, FACE_SIZE, FACE_SIZE, 1) or model.output_shape != (None, len(EMOTIONS)):
         raise BadDataError(
             f"{path}: maps {model.input_shape} to {model.output_shape}, expected "
@@ -86,6 +88,8 @@ def evaluate(model: Path, dataset: Dataset, usage: str) -> dict[str, Any]:
         clear = seen >= 0
         result["majority_accuracy"] = float((scores.argmax(axis=1) == seen)[clear].mean()) if clear.any() else None
         result["majority_n"] = int(clear.sum())
+        right = int((scores.argmax(axis=1) == seen)[clear].sum())
+        result["intervals"]["majority_accuracy"] = metrics.wilson(right, int(clear.sum()))
     return result
 
 
@@ -98,20 +102,29 @@ def _copies(dataset: Dataset, judged: Dataset) -> int:
 
 def table(result: dict[str, Any]) -> str:
     """An evaluation as text."""
-    lines = [f"{'':10}{'precision':>10}{'recall':>9}{'F1':>9}{'rows':>8}"]
+    intervals = result["intervals"]
+    lines = [f"{'':10}{'precision':>10}{'recall':>9}{'F1':>9}{'rows':>8}   {'95 % of recall':>16}{'of F1':>16}"]
     for emotion, entry in result["per_class"].items():
         cells = [f"{entry[key]:.1%}" if entry[key] is not None else "-" for key in ("precision", "recall", "f1")]
-        lines.append(f"{emotion:10}{cells[0]:>10}{cells[1]:>9}{cells[2]:>9}{entry['n']:8,}")
+        within = [_span(intervals["per_class"][emotion][key]) for key in ("recall", "f1")]
+        lines.append(
+            f"{emotion:10}{cells[0]:>10}{cells[1]:>9}{cells[2]:>9}{entry['n']:8,}   {within[0]:>16}{within[1]:>16}"
+        )
     lines.append(
-        f"{result['model']} on {result['n']:,} rows of {result['usage']}: accuracy {result['accuracy']:.2%}, "
-        f"macro F1 {result['macro_f1']:.3f}, calibration error {result['ece']:.3f}"
+        f"{result['model']} on {result['n']:,} rows of {result['usage']}: accuracy {result['accuracy']:.2%} "
+        f"({_span(intervals['accuracy'])}), macro F1 {result['macro_f1']:.3f} ({_span(intervals['macro_f1'])}), "
+        f"calibration error {result['ece']:.3f}"
     )
     if result.get("majority_accuracy") is not None:
-        share, count = result["majority_accuracy"], result["majority_n"]
-        lines.append(f"accuracy on the {count:,} rows with a clear FER+ majority: {share:.2%}")
+        share, count, within = result["majority_accuracy"], result["majority_n"], intervals["majority_accuracy"]
+        lines.append(f"accuracy on the {count:,} rows with a clear FER+ majority: {share:.2%} ({_span(within)})")
     if result["usage"] == "Training":
         lines.append("these rows were learned from: this is no measure of how good the network is")
     elif result["copies_of_training_rows"]:
         copies = result["copies_of_training_rows"]
         lines.append(f"{copies} of these pictures are Training rows too; `train` does not learn from those rows")
     return "\n".join(lines)
+
+
+def _span(interval: list[float] | None) -> str:
+    return "-" if interval is None else f"{interval[0]:.1%} to {interval[1]:.1%}"

@@ -45,6 +45,8 @@ def activation_maps(
         # for an emotion here and against it there, and their mean hid the clearest smiles.
         maps.append((np.maximum(_gradient(tail, emotion)(values), 0) * values).sum(axis=-1))
     stacked = np.stack(maps, axis=1)
+    if len(stacked) > len(images):  # of a network that looks at the mirror image too: turned back, and averaged
+        stacked = (stacked[: len(images)] + stacked[len(images) :, ..., ::-1]) / 2
     largest = stacked.max(axis=(1, 2, 3), keepdims=True)
     scaled = stacked / np.maximum(largest, 1e-12)
     resized = [

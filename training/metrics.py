@@ -1,5 +1,6 @@
 """How good predictions are. Plain numpy, so that networks of every format are judged by the same code."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,9 @@ import numpy.typing as npt
 from edge.labels import EMOTIONS
 
 BINS = 15  # of the confidence, after Guo et al. 2017 (arXiv:1706.04599)
+LEVEL, Z = 0.95, 1.959964
+"""Of the intervals, and how many standard deviations of a normal distribution that is."""
+RESAMPLES = 2000
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +69,44 @@ def summarize(scores: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) ->
             "confidence": calibration.confidence.round(4).tolist(),
             "accuracy": calibration.accuracy.round(4).tolist(),
         },
+        "intervals": _intervals(confusion),
         "n": len(labels),
+    }
+
+
+def wilson(right: int, count: int) -> list[float] | None:
+    """The interval in which a share lies with 95 % (Wilson 1927), from so many of `count`; None of none."""
+    if not count:
+        return None
+    share, spread = right / count, Z**2 / count
+    centre, half = share + spread / 2, Z * math.sqrt(share * (1 - share) / count + spread / count / 4)
+    return [max(0.0, (centre - half) / (1 + spread)), min(1.0, (centre + half) / (1 + spread))]
+
+
+def _intervals(confusion: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """95 % intervals: Wilson's of the shares; of the F1s, which are none, from pictures drawn again (bootstrap)."""
+    count = int(confusion.sum())
+    drawn = np.random.default_rng(0).multinomial(count, confusion.ravel() / count, RESAMPLES)
+    drawn = drawn.reshape(-1, *confusion.shape)
+    right = np.diagonal(drawn, axis1=1, axis2=2)
+    f1 = 2 * right / np.maximum(drawn.sum(axis=1) + drawn.sum(axis=2), 1)
+    rows, called = confusion.sum(axis=1), confusion.sum(axis=0)
+
+    def middle(values: npt.NDArray[np.float64]) -> list[float]:
+        return [float(value) for value in np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])]
+
+    return {
+        "level": LEVEL,
+        "accuracy": wilson(int(np.trace(confusion)), count),
+        "macro_f1": middle(f1[:, rows > 0].mean(axis=1)),
+        "per_class": {
+            emotion: {
+                "precision": wilson(int(confusion[index, index]), int(called[index])),
+                "recall": wilson(int(confusion[index, index]), int(rows[index])),
+                "f1": middle(f1[:, index]) if rows[index] else None,
+            }
+            for index, emotion in enumerate(EMOTIONS)
+        },
     }
 
 

@@ -47,7 +47,7 @@ def write(run: Path, dataset: Dataset, usage: str, parity: Path | None = None, o
     judged = dataset.split(usage)
     scores = evaluate.open_model(run / "model.keras")(judged.images)
     result = metrics.summarize(scores, judged.labels)
-    learned, _validation = data.training_and_validation(dataset, settings.validation_share, settings.seed)
+    learned, _validation = data.training_and_validation(dataset, settings.validation_share, settings.validation_seed)
     sections = [
         _data_section(dataset),
         _samples_section(learned),

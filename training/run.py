@@ -8,7 +8,7 @@ import csv
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import BadDataError, EmotiondError, InputNotFoundError
-from training import hosts
+from edge.labels import EMOTIONS
+from training import calibrate, hosts
 from training.batches import Batches
 from training.config import TrainConfig
+from training.console import say
 from training.dataset import Dataset, clear_majority, soft_targets
+from training.evaluate import Predict
 
+State = Sequence[npt.NDArray[np.float32]]
 AVERAGE_EVERY = 4
 """Steps between updates of the averaged weights; under a percent of a step's time."""
 HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "val_majority")
@@ -42,15 +46,15 @@ class Average:
     weights: list[npt.NDArray[np.float32]]
     updates: int = 0
 
-    def update(self, model: keras.Model) -> None:
-        """Take in the model's weights, AVERAGE_EVERY steps after the last time."""
+    def update(self, weights: Iterable[npt.NDArray[np.float32]]) -> None:
+        """Take in the network's weights, AVERAGE_EVERY steps after the last time."""
         self.updates += 1
         steps = self.updates * AVERAGE_EVERY
         # Young averages forget faster, so that the random first weights do not linger.
         keep = min(self.momentum, (1 + steps) / (10 + steps)) ** AVERAGE_EVERY
-        for mean, weight in zip(self.weights, model.weights, strict=True):
+        for mean, weight in zip(self.weights, weights, strict=True):
             mean *= keep
-            mean += (1 - keep) * as_numpy(weight)
+            mean += (1 - keep) * weight
 
 
 def as_numpy(variable: keras.Variable) -> npt.NDArray[np.float32]:
@@ -67,14 +71,17 @@ class Run:
     batches: Batches
     validation: Dataset
     deployed: keras.Model
-    """float32, with ordinary layers; holds the averaged weights."""
+    """float32, with ordinary layers and both views; holds the averaged weights."""
     history: list[dict[str, float]]
 
-    def validate(self) -> dict[str, float]:
-        """Loss against the blended targets, and accuracy by FER2013's labels and by FER+'s clear majorities."""
-        pixels = self.validation.images[..., None].astype(np.float32)
+    def predict(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """The deployed network's scores, (n, 7), of (n, 48, 48) faces."""
         with hosts.alone():
-            scores = self.deployed.predict(pixels, batch_size=256, verbose=0)
+            return np.asarray(self.deployed.predict(images[..., None].astype(np.float32), batch_size=256, verbose=0))
+
+    def validate(self, predict: Predict) -> dict[str, float]:
+        """Loss against the blended targets, and accuracy by FER2013's labels and by FER+'s clear majorities."""
+        scores = predict(self.validation.images)
         targets = soft_targets(self.validation, self.config.label_share, smoothing=0.0)
         predicted = scores.argmax(axis=1)
         majority = float("nan")
@@ -87,16 +94,32 @@ class Run:
             "val_majority": majority,
         }
 
+    def calibrate(self, model: keras.Model) -> None:
+        """Make the best epoch's network, `model`, the one that is used. Doing it again changes nothing.
+
+        Raises DiskFullError.
+        """
+        self.deployed.set_weights(model.get_weights())
+        targets = soft_targets(self.validation, self.config.calibration_share, smoothing=0.0)
+        found = calibrate.fit(self.predict(self.validation.images), self.validation.labels, targets)
+        found.fold(self.deployed)
+        self._write("model.keras", self.deployed.save)
+        biases = ", ".join(f"{emotion} {value:+.2f}" for emotion, value in zip(EMOTIONS, found.bias, strict=True))
+        say(f"calibrated on the validation rows: temperature {1 / found.sharpness:.3f}, biases {biases}")
+
     @property
     def epochs_without_gain(self) -> int:
         """Epochs since the lowest validation loss; 0 means that the last epoch is the best."""
         losses = [entry["val_loss"] for entry in self.history]
         return len(losses) - 1 - losses.index(min(losses)) if losses else 0
 
-    def save(self, model: keras.Model, average: Average) -> None:
-        """Write the checkpoint. Each file replaces the old one only once it is whole; raises DiskFullError."""
+    def save(self, state: State, average: Average) -> None:
+        """Write the checkpoint. Each file replaces the old one only once it is whole; raises DiskFullError.
+
+        state: all that training changes. `restore` gives it back.
+        """
         try:
-            arrays = {f"variable_{index}": as_numpy(variable) for index, variable in enumerate(_state(model))}
+            arrays = {f"variable_{index}": value for index, value in enumerate(state)}
             arrays |= {f"average_{index}": weight for index, weight in enumerate(average.weights)}
             arrays |= {"history": json.dumps(self.history), "updates": average.updates, "votes": self._votes}
             if self.epochs_without_gain == 0:
@@ -110,9 +133,12 @@ class Run:
 
     def begin(self) -> None:
         """Write what stays the same to the end. Raises DiskFullError."""
+        self._write("config.json", self.config.save)
+        self._write("validation_rows.npy", lambda path: np.save(path, self.validation.rows))
+
+    def _write(self, name: str, write: Callable[[Path], object]) -> None:
         try:
-            _replace(self.folder / "config.json", self.config.save)
-            _replace(self.folder / "validation_rows.npy", lambda path: np.save(path, self.validation.rows))
+            _replace(self.folder / name, write)
         except OSError as error:
             raise DiskFullError(f"{self.folder}: {error.strerror or error}") from error
 
@@ -134,9 +160,10 @@ class Run:
             writer.writeheader()
             writer.writerows({key: f"{entry[key]:.6g}" for key in HISTORY} for entry in self.history)
 
-    def restore(self, model: keras.Model) -> Average:
-        """Load the checkpoint into a compiled model.
+    def restore(self, shapes: Sequence[tuple[str, tuple[int, ...]]], averaged: int) -> tuple[State, Average]:
+        """The checkpoint's state and averaged weights; the history is taken over.
 
+        shapes: name and shape of each array of the state. averaged: number of weights in the average.
         Raises BadDataError for one of another architecture, of other validation rows (the run may have learned from
         these) or of other votes.
         """
@@ -144,44 +171,36 @@ class Run:
         if not path.is_file():
             raise InputNotFoundError(f"{path}: no checkpoint to resume; leave out --resume to start")
         withheld = self.folder / "validation_rows.npy"
-        if not np.array_equal(_load_rows(withheld), self.validation.rows):
+        if not np.array_equal(load_rows(withheld), self.validation.rows):
             raise BadDataError(
-                f"{withheld}: the run withheld other rows; resume it with the data and seed it began with"
+                f"{withheld}: the run withheld other rows; resume it with the data and validation_seed it began with"
             )
-        model.optimizer.build(model.trainable_variables)
-        variables = _state(model)
         try:
             with path.open("rb") as file, np.load(file) as arrays:
-                saved = [arrays[f"variable_{index}"] for index in range(len(variables))]
-                weights = [arrays[f"average_{index}"].copy() for index in range(len(model.weights))]
+                saved = [arrays[f"variable_{index}"] for index in range(len(shapes))]
+                weights = [arrays[f"average_{index}"].copy() for index in range(averaged)]
                 self.history[:] = json.loads(str(arrays["history"]))
                 updates, votes = int(arrays["updates"]), str(arrays["votes"])
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise BadDataError(f"{path}: not a checkpoint of this architecture: {error}") from error
         if votes != self._votes:
             raise BadDataError(f"{path}: the run was begun with other FER+ votes, or none; give the same --votes")
-        for variable, value in zip(variables, saved, strict=True):
-            if tuple(variable.shape) != value.shape:
+        for (name, shape), value in zip(shapes, saved, strict=True):
+            if shape != value.shape:
                 raise BadDataError(
-                    f"{path}: a checkpoint of another architecture: {variable.path} is {value.shape} there, "
-                    f"{tuple(variable.shape)} here"
+                    f"{path}: a checkpoint of another architecture: {name} is {value.shape} there, {shape} here"
                 )
-            variable.assign(value)
-        return Average(self.config.ema_momentum, weights, updates)
+        return saved, Average(self.config.ema_momentum, weights, updates)
 
 
-def _load_rows(path: Path) -> npt.NDArray[np.int64]:
+def load_rows(path: Path) -> npt.NDArray[np.int64]:
+    """The rows that a run withheld, from its `validation_rows.npy`. Raises InputNotFoundError or BadDataError."""
+    if not path.is_file():
+        raise InputNotFoundError(f"{path}: not found; give a folder that `training train --out` wrote")
     try:
         return np.load(path)
     except (ValueError, OSError, EOFError) as error:
         raise BadDataError(f"{path}: not the withheld rows of a run: {error}") from error
-
-
-def _state(model: keras.Model) -> list[keras.Variable]:
-    """All that training changes: weights, optimizer, and the dropout's random state."""
-    # A dropout of 0 has no random state.
-    random = getattr(model.get_layer("dropout"), "seed_generator", None)
-    return [*model.weights, *([random.state] if random else []), *model.optimizer.variables]
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

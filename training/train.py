@@ -1,22 +1,23 @@
 """Train the network: SGD with warm-up and cosine, averaged weights, and a run folder that survives a kill."""
 
-import math
-import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
-from edge.errors import BadDataError, ConfigError, EmotiondError
+from edge.errors import BadDataError, ConfigError
 from edge.labels import EMOTIONS
 from training import data, hosts
 from training.batches import Batches
-from training.config import TrainConfig
+from training.config import TrainConfig, names
 from training.console import say
 from training.dataset import Dataset
+from training.evaluate import load_keras
 from training.model import build_model
-from training.run import AVERAGE_EVERY, Average, Run, as_numpy
+from training.progress import Progress
+from training.run import AVERAGE_EVERY, Average, Run, as_numpy, load_rows
 
 
 def build_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
@@ -38,17 +39,6 @@ def build_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimize
     return optimizer
 
 
-def build_training_model(config: TrainConfig) -> keras.Model:
-    """The network with the layers and precision that train fastest on this backend, not yet compiled."""
-    on_torch = keras.backend.backend() == "torch"
-    precision = ("mixed_bfloat16" if on_torch else "float32") if config.precision == "auto" else config.precision
-    if not on_torch:
-        return build_model(config.width, config.dropout, precision, seed=config.seed)
-    from training.torch_norm import FusedBatchNormalization  # imports torch, which other backends may lack
-
-    return build_model(config.width, config.dropout, precision, FusedBatchNormalization, config.seed)
-
-
 def train(
     dataset: Dataset, config: TrainConfig, folder: Path, resume: bool = False, part: int = 0, parts: int = 1
 ) -> Run:
@@ -57,42 +47,107 @@ def train(
     part, parts: this process's place among several hosts; the first one writes the files.
     Raises BadDataError, ConfigError, InputNotFoundError or DiskFullError.
     """
-    learned, validation = data.training_and_validation(dataset, config.validation_share, config.seed)
+    on_torch = keras.backend.backend() == "torch"
+    if config.teachers and not on_torch:
+        raise ConfigError("teachers: only the torch backend learns from them; set KERAS_BACKEND=torch")
+    learned, validation = data.training_and_validation(dataset, config.validation_share, config.validation_seed)
     if not (len(learned) and len(validation)):
         raise BadDataError("too few Training rows for a validation split")
-    deployed = build_model(config.width, config.dropout)  # before sharing: each process judges it by itself
-    if parts > 1:
-        hosts.share_batches()
-    model = build_training_model(config)
-    batches = Batches(learned, config, part, parts)
-    model.compile(build_optimizer(config, len(batches)), keras.losses.CategoricalCrossentropy(), metrics=["accuracy"])
-    run = Run(folder, config, batches, validation, deployed, [])
-    average = Average(config.ema_momentum, [as_numpy(weight).copy() for weight in model.weights])
+    for name in names(f"{config.start},{config.teachers}"):
+        _require_withheld(Path(name), validation)
+    # Before sharing: each process judges it by itself.
+    deployed = build_model(config.width, config.dropout, seed=config.seed, mirror=config.mirror)
+    if config.start:
+        _start_from(Path(config.start), deployed)
+    run = Run(folder, config, Batches(learned, config, part, parts), validation, deployed, [])
     folder.mkdir(parents=True, exist_ok=True)
-    if resume:
-        average = run.restore(model)
-        if run.finished:
-            say(f"{folder}: this run has ended after {len(run.history)} epochs; there is nothing to resume")
-            return run
-    elif (folder / "state.npz").exists():
+    if not resume and (folder / "state.npz").exists():
         raise BadDataError(f"{folder}: holds a run already: give --resume to go on with it, or another --out")
-    batches.start(len(run.history))
+    (_train_on_torch if on_torch else _train_on_keras)(run, resume, part, parts)
+    if part == 0 and run.finished:
+        with hosts.alone():
+            run.calibrate(load_keras(folder / "model.keras"))
+    return run
+
+
+def _begin(run: Run, resume: bool, part: int) -> bool:
+    """Write and say what a run begins with; whether there is anything to do."""
+    if resume and run.finished:
+        say(f"{run.folder}: this run has ended after {len(run.history)} epochs; there is nothing to resume")
+        return False
+    run.batches.start(len(run.history))
     if part == 0:
         run.begin()
         say(
-            f"{len(learned):,} rows to learn from, {len(validation):,} to validate on, {len(EMOTIONS)} emotions; "
-            f"{model.count_params():,} parameters on {keras.backend.backend()}, "
-            f"{model.get_layer('stem_conv').dtype_policy.name}"
+            f"{len(run.batches.labels):,} rows to learn from, {len(run.validation):,} to validate on, "
+            f"{len(EMOTIONS)} emotions; {run.deployed.count_params():,} parameters on {keras.backend.backend()}"
         )
+    return True
+
+
+def _require_withheld(folder: Path, validation: Dataset) -> None:
+    """Raise BadDataError if that run may have learned from rows that this one is judged on."""
+    if len(np.setdiff1d(validation.rows, load_rows(folder / "validation_rows.npy"))):
+        raise BadDataError(
+            f"{folder}: that run did not withhold the rows that this one is judged on; give both the same "
+            "validation_seed and validation_share"
+        )
+
+
+def _start_from(folder: Path, model: keras.Model) -> None:
+    """Give a network the weights of a run. Raises BadDataError for one of another shape."""
+    try:
+        model.set_weights(load_keras(folder / "model.keras").get_weights())
+    except ValueError as error:
+        raise BadDataError(f"{folder}: start: a network of another shape: {str(error).splitlines()[0]}") from error
+
+
+def _train_on_torch(run: Run, resume: bool, _part: int, _parts: int) -> None:
+    from training import torch_loop  # imports torch, which other backends may lack
+
+    learner = torch_loop.TorchLearner(run.config, run.deployed, len(run.batches))
+    average = Average(run.config.ema_momentum, [weight.copy() for weight in learner.weights()])
+    if resume:
+        state, average = run.restore(learner.shapes(), len(average.weights))
+        learner.restore(state, len(run.history))
+    if _begin(run, resume, part=0):
+        torch_loop.train(run, learner, average, Progress(run))
+
+
+def _train_on_keras(run: Run, resume: bool, part: int, parts: int) -> None:
+    config = run.config
+    if parts > 1:
+        hosts.share_batches()
+    precision = "float32" if config.precision == "auto" else config.precision
+    model = build_model(config.width, config.dropout, precision, seed=config.seed)
+    model.set_weights(run.deployed.get_weights())
+    optimizer = build_optimizer(config, len(run.batches))
+    model.compile(optimizer, keras.losses.CategoricalCrossentropy(), metrics=["accuracy"])
+    average = Average(config.ema_momentum, [as_numpy(weight).copy() for weight in model.weights])
+    if resume:
+        optimizer.build(model.trainable_variables)
+        variables = _state(model)
+        shapes = [(variable.path, tuple(variable.shape)) for variable in variables]
+        state, average = run.restore(shapes, len(model.weights))
+        for variable, value in zip(variables, state, strict=True):
+            variable.assign(value)
+    if not _begin(run, resume, part):
+        return
     model.fit(
-        batches,
+        run.batches,
         epochs=config.epochs,
         initial_epoch=len(run.history),
         shuffle=False,  # Batches has its own order
         verbose=0,
-        callbacks=[Epochs(run, average, writes=part == 0), *_tensorboard(run, part)],
+        callbacks=[Epochs(run, average, Progress(run, writes=part == 0)), *_tensorboard(run, part)],
     )
-    return run
+
+
+def _state(model: keras.Model) -> list[keras.Variable]:
+    """All that training changes: weights, optimizer, and the dropout's random state."""
+    # A dropout of 0 has no random state.
+    random = getattr(model.get_layer("dropout"), "seed_generator", None)
+    return [*model.weights, *([random.state] if random else []), *model.optimizer.variables]
 
 
 def _tensorboard(run: Run, part: int) -> list[keras.callbacks.Callback]:
@@ -109,78 +164,35 @@ def _synchronize(model: keras.Model) -> None:
         model.jax_state_sync()
 
 
-class DivergedError(EmotiondError):
-    """Training has run away; the checkpoint of the epoch before is kept."""
-
-    exit_code = 65
-
-
 class Epochs(keras.callbacks.Callback):
-    """What happens around an epoch: averaging, validation, checkpoint, progress, early stopping."""
+    """What happens around an epoch of Keras's own `fit`: averaging, then what `Progress` does."""
 
-    def __init__(self, run: Run, average: Average, writes: bool) -> None:
+    def __init__(self, run: Run, average: Average, progress: Progress) -> None:
         super().__init__()
-        self._run, self._average, self._writes = run, average, writes
+        self._run, self._average, self._progress = run, average, progress
         # Counted on after a resume: the average takes every AVERAGE_EVERY-th step of the whole run.
         self._steps = len(run.history) * len(run.batches)
-        self._epoch_started = self._run_started = time.monotonic()
-        self._done_before = len(run.history)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Start the epoch's clock."""
-        self._epoch_started = time.monotonic()
-        self._run.batches.seconds = 0.0
+        self._progress.begin_epoch()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Feed the average and the progress line."""
         self._steps += 1
         if self._steps % AVERAGE_EVERY == 0:
             _synchronize(self.model)
-            self._average.update(self.model)
-        if self._writes and batch % 10 == 0:
-            self._show_progress(batch, (logs or {}).get("loss", float("nan")))
+            self._average.update(as_numpy(weight) for weight in self.model.weights)
+        self._progress.step(batch, (logs or {}).get("loss", float("nan")))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Validate the averaged weights, keep the best, and write a checkpoint."""
+        """Judge the averaged weights, and write a checkpoint."""
         _synchronize(self.model)
         run, logs = self._run, {} if logs is None else logs
         last = [as_numpy(weight) for weight in self.model.weights]
         run.deployed.set_weights(self._average.weights if run.config.ema_momentum else last)
-        logs |= run.validate()  # the callbacks after this one, TensorBoard's say, see it too
-        rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        seconds = time.monotonic() - self._epoch_started
-        logs |= {"learning_rate": rate, "augment_s": run.batches.seconds, "seconds": seconds}
-        if not (math.isfinite(logs["loss"]) and math.isfinite(logs["val_loss"])):
-            raise DivergedError(
-                f"epoch {epoch + 1}: the loss is no longer finite; train with a smaller learning_rate than "
-                f"{run.config.learning_rate:g}"
-            )
-        run.history.append({"epoch": epoch + 1, **logs})
-        if self._writes:
-            run.save(self.model, self._average)
-            self._tell()
-        if run.config.patience and run.epochs_without_gain >= run.config.patience:
-            say(f"no better validation loss for {run.config.patience} epochs: stopping early")
-            self.model.stop_training = True
-
-    def _minutes_left(self, epochs_done: float) -> float:
-        pace = (time.monotonic() - self._run_started) / max(epochs_done - self._done_before, 1e-3)
-        return (self._run.config.epochs - epochs_done) * pace / 60
-
-    def _show_progress(self, batch: int, loss: float) -> None:
-        share = (batch + 1) / len(self._run.batches)
-        done = len(self._run.history)
-        bar = "#" * round(20 * share)
-        left = self._minutes_left(done + share)
-        text = f"\repoch {done + 1}/{self._run.config.epochs} [{bar:20}] loss {loss:.3f}, {left:.0f} min left in all "
-        say(text, end="", only_terminal=True)
-
-    def _tell(self) -> None:
-        entry, done = self._run.history[-1], len(self._run.history)
-        majority = "" if math.isnan(entry["val_majority"]) else f" majority {entry['val_majority']:.1%}"
-        say(
-            f"\repoch {done}/{self._run.config.epochs}  loss {entry['loss']:.3f}  validation: loss "
-            f"{entry['val_loss']:.3f} accuracy {entry['val_accuracy']:.1%}{majority}"
-            f"{' *' if self._run.epochs_without_gain == 0 else ''}  {entry['seconds']:.0f} s "
-            f"(augmentation {entry['augment_s']:.1f} s), {self._minutes_left(done):.0f} min left"
-        )
+        logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        state = [as_numpy(variable) for variable in _state(self.model)]
+        # The callbacks after this one, TensorBoard's say, see it too.
+        logs |= self._progress.end_epoch(logs, run.predict, state, self._average)
+        self.model.stop_training = run.finished

@@ -1,0 +1,243 @@
+"""Model bundles: a network with its labels, golden set and card in one signed file, installed whole or not at all.
+
+A bundle is a tar of `FILES` and `manifest.json`. `python -m convert.bundle` makes one, minisign signs it. In the
+folder of `model.folder` each installed one has a folder of its own; `current` and `previous` are links to two of them.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge.classifier import INSTALLED, NETWORK, TfliteClassifier
+from edge.config import ModelConfig
+from edge.errors import BadDataError, ConfigError, InputNotFoundError, UsageError
+from edge.golden import deviation
+from edge.labels import EMOTIONS
+from edge.minisign import PublicKey
+
+MANIFEST, GOLDEN, CARD = "manifest.json", "golden.npz", "README.md"
+FILES = (NETWORK, GOLDEN, CARD)
+FORMAT = 1
+BUNDLE_MAX = 64 * 1024 * 1024  # bytes; the shipped network has 1.6 million
+SIGNATURE_MAX = 4096
+SHIPPED = "the network that comes with emotiond"
+PREVIOUS = "previous"
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """What a bundle holds. `version` is a whole number that grows; `files` are their names and contents."""
+
+    name: str
+    version: int
+    files: dict[str, bytes]
+
+    @property
+    def model_id(self) -> str:
+        """What events call the network."""
+        return hashlib.sha256(self.files[NETWORK]).hexdigest()[:12]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version} (model {self.model_id})"
+
+
+def verify(path: Path, config: ModelConfig, unsigned: bool) -> tuple[Bundle, str]:
+    """A bundle whose signature holds, which is whole, and whose network gives its golden scores on this device; and
+    the signature's trusted comment. unsigned: take one without a signature.
+
+    Raises InputNotFoundError, BadDataError, ConfigError.
+    """
+    content = _read(path, BUNDLE_MAX)
+    comment = "unsigned"
+    if not unsigned:
+        if config.public_key is None:
+            raise ConfigError("model.public_key: not set; without it only --unsigned bundles can be taken")
+        signature = path.with_name(path.name + ".minisig")
+        text = _read(signature, SIGNATURE_MAX).decode(errors="replace")
+        comment = PublicKey.parse(config.public_key).verify(content, text, str(signature))
+    # What was verified is what is unpacked: the file is not read again.
+    bundle = unpack(content, str(path))
+    with tempfile.TemporaryDirectory() as folder:
+        _write(bundle, Path(folder))
+        _prove(Path(folder), config, str(path))
+    return bundle, comment
+
+
+def unpack(content: bytes, name: str) -> Bundle:
+    """The files of a bundle, checked against its manifest. Raises BadDataError."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
+            members = archive.getmembers()
+            if sorted(member.name for member in members) != sorted((MANIFEST, *FILES)):
+                raise BadDataError(f"{name}: not a model bundle: it must hold {', '.join((MANIFEST, *FILES))}, no more")
+            files = {}
+            for member in members:
+                part = archive.extractfile(member) if member.isfile() else None
+                if part is None:
+                    raise BadDataError(f"{name}: {member.name}: not a plain file")
+                files[member.name] = part.read()
+        manifest: dict[str, Any] = json.loads(files[MANIFEST])
+        if manifest["format"] != FORMAT:
+            raise BadDataError(
+                f"{name}: format {manifest['format']}: made for another emotiond; this one knows {FORMAT}"
+            )
+        if manifest["labels"] != list(EMOTIONS):
+            raise BadDataError(f"{name}: labels {manifest['labels']}: must be {list(EMOTIONS)}")
+        for each in FILES:
+            if manifest["sha256"][each] != hashlib.sha256(files[each]).hexdigest():
+                raise BadDataError(f"{name}: {each}: damaged: not what the manifest says")
+        title, version = manifest["name"], manifest["version"]
+    except (tarfile.TarError, EOFError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BadDataError(f"{name}: not a model bundle: {error}") from None
+    if not (isinstance(title, str) and title.isprintable() and type(version) is int and version > 0):
+        raise BadDataError(f"{name}: the manifest's version must be a whole number from 1, its name a text")
+    return Bundle(title, version, files)
+
+
+def pack(bundle: Bundle) -> bytes:
+    """A bundle as a file; the same bundle gives the same bytes."""
+    manifest = {
+        "format": FORMAT,
+        "name": bundle.name,
+        "version": bundle.version,
+        "labels": EMOTIONS,
+        "sha256": {name: hashlib.sha256(bundle.files[name]).hexdigest() for name in FILES},
+    }
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        text = json.dumps(manifest, indent=1).encode()
+        for name, content in [(MANIFEST, text), *((name, bundle.files[name]) for name in FILES)]:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+class Store:
+    """The installed bundles of a folder."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        if config.folder is None:
+            raise ConfigError("model.folder: not set; it says where bundles are installed, e.g. /opt/emotiond/models")
+        if config.path is not None:
+            raise ConfigError("model.path: set, so an installed bundle would not be used; remove it")
+        self._folder = config.folder
+
+    def current(self) -> Bundle | None:
+        """The installed bundle; None: the network that comes with emotiond."""
+        return self._bundle(INSTALLED)
+
+    def install(self, bundle: Bundle, downgrade: bool) -> None:
+        """Make it the one that the daemon takes at its next start. The one before is kept for `rollback`.
+
+        Raises UsageError if it is not newer; downgrade: take it all the same.
+        """
+        with self._locked():
+            current = self.current()
+            if current is not None and bundle.version <= current.version and not downgrade:
+                raise UsageError(f"{bundle}: not newer than what is installed, {current}; --downgrade takes it")
+            place = Path(tempfile.mkdtemp(prefix=f"{bundle.version}-{bundle.model_id}-", dir=self._folder))
+            _write(bundle, place)
+            place.chmod(0o755)  # the daemon is another user
+            self._point(place.name, self._target(INSTALLED))
+
+    def rollback(self) -> Bundle | None:
+        """Change `current` and `previous` about; returns what is current then. Raises UsageError."""
+        with self._locked():
+            current, previous = self._target(INSTALLED), self._target(PREVIOUS)
+            if current is None and previous is None:
+                raise UsageError(f"{self._folder}: nothing was installed: there is nothing to roll back")
+            self._point(previous, current)
+        return self.current()
+
+    def _point(self, current: str | None, previous: str | None) -> None:
+        # In this order: whatever is interrupted, `current` is one of the two, and whole.
+        self._link(PREVIOUS, previous)
+        self._link(INSTALLED, current)
+        _sync(self._folder)
+        for other in self._folder.iterdir():
+            if other.is_dir() and not other.is_symlink() and other.name not in (current, previous):
+                shutil.rmtree(other)
+
+    def _link(self, name: str, target: str | None) -> None:
+        if target is None:
+            (self._folder / name).unlink(missing_ok=True)
+            return
+        new = self._folder / f"{name}.new"
+        new.unlink(missing_ok=True)
+        new.symlink_to(target)
+        new.replace(self._folder / name)
+
+    def _target(self, name: str) -> str | None:
+        link = self._folder / name
+        return link.readlink().name if link.is_symlink() else None
+
+    def _bundle(self, name: str) -> Bundle | None:
+        place = self._folder / name
+        if not place.is_symlink():
+            return None
+        manifest = json.loads((place / MANIFEST).read_bytes())
+        return Bundle(manifest["name"], manifest["version"], {each: (place / each).read_bytes() for each in FILES})
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with (self._folder / ".lock").open("w") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise UsageError(f"{self._folder}: another install is under way") from None
+                yield
+        except PermissionError as error:
+            raise ConfigError(f"model.folder: {error.filename}: {error.strerror}; as root?") from None
+
+
+def _read(path: Path, most: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+    except OSError as error:
+        raise InputNotFoundError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(content) > most:
+        raise BadDataError(f"{path}: larger than {most} bytes: not what it should be")
+    return content
+
+
+def _write(bundle: Bundle, folder: Path) -> None:
+    for name, content in bundle.files.items():
+        with (folder / name).open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        (folder / name).chmod(0o644)
+    _sync(folder)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _prove(folder: Path, config: ModelConfig, name: str) -> None:
+    try:
+        classifier = TfliteClassifier(folder / NETWORK, config.runtime, config.threads)
+        off, tolerance = deviation(classifier, folder / GOLDEN)
+    except (ConfigError, ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise BadDataError(f"{name}: {str(error).removeprefix('model.path: ')}") from None
+    if not off <= tolerance:  # written so that NaN fails
+        raise BadDataError(f"{name}: a score on this device is off by {off:.2f} from the golden one: not sound here")

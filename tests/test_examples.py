@@ -1,0 +1,81 @@
+"""examples/: what they name is there, and Node-RED, where it is installed, runs its flow on a real run's events."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import ROOT, Broker, free_port, plain, wait_for
+from edge.config import MetricsConfig
+from edge.metrics import Metrics
+
+EXAMPLES = ROOT / "examples"
+
+
+def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
+    # The daemon's own, with every figure given.
+    metrics = Metrics(MetricsConfig(), "pi", "camera")
+    figures = {
+        "fps_in": 1,
+        "fps_out": 1,
+        "queue": 0,
+        "uptime_s": 1,
+        "temperature_c": 50.0,
+        "sweeps": 1,
+        "still_frames": 1,
+    }
+    what = {"version": "1", "model": "m", "runtime": "r"}
+    metrics.stats({**figures, **what, "latency_ms": {"p95": 1.0}, "drops": {}})
+    there = {f"{family.name}_total" if family.type == "counter" else family.name for family in metrics.collect()}
+    text = (EXAMPLES / "grafana-dashboard.json").read_text()
+    asked = set(
+        re.findall(r"emotiond_\w+", "".join(t["expr"] for p in json.loads(text)["panels"] for t in p["targets"]))
+    )
+    assert len(asked) >= 7 and asked <= there
+
+
+def test_telegraf_reads_topics_that_there_are() -> None:
+    channels = yaml.safe_load((ROOT / "docs/schema/asyncapi.yaml").read_text())["channels"].values()
+    there = {re.sub(r"{\w+}", "+", channel["address"]) for channel in channels}
+    text = (EXAMPLES / "telegraf.conf").read_text()
+    for topics, parsed, tags in re.findall(
+        r'topics = \["(.+?)"\].*?\n    topic = "(.+?)"\n    tags = "(.+?)"', text, re.S
+    ):
+        assert topics == parsed and topics in there
+        assert len(tags.split("/")) == len(topics.split("/"))
+
+
+def test_node_red_says_who_turned_happy(broker: Broker, subscribe, start, tmp_path: Path) -> None:
+    program = shutil.which("node-red", path=os.environ.get("EMOTIOND_NODE_RED", os.environ["PATH"]))
+    if program is None:
+        pytest.skip("node-red is neither in PATH nor in the folder EMOTIOND_NODE_RED")
+    flow = (EXAMPLES / "node-red-flow.json").read_text().replace('"1883"', f'"{broker.port}"')
+    (tmp_path / "flow.json").write_text(flow.replace('"localhost"', '"127.0.0.1"'))
+    subscriber = subscribe(broker.port, "#")
+    command = [program, "--userDir", tmp_path, "--port", str(free_port()), tmp_path / "flow.json"]
+    node_red = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    said: list[str] = []
+    reader = threading.Thread(target=lambda: said.extend(node_red.stdout))
+    try:
+        # It may take long to start, and subscribes when it has connected.
+        connected = False
+        for line in node_red.stdout:
+            said.append(line)
+            if "Connected to broker" in line:
+                connected = True
+                break
+        assert connected, "".join(said)
+        reader.start()
+        subscriber.publish("mark", "x")
+        start("run", *plain(broker.port))
+        wait_for(lambda: subscriber.texts("home/happy"), "a happy face", 120)
+    finally:
+        node_red.terminate()
+        node_red.wait()
+    assert subscriber.texts("home/happy")[0].startswith("pi/camera: face 1 looks happy")

@@ -1,0 +1,104 @@
+"""Training on torch: its network is the Keras one, runs survive as on the other backends, and a teacher is heard.
+
+Keras takes one backend a process, so torch has child processes.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("keras", reason="the extra `train` is not installed")
+if importlib.util.find_spec("torch") is None:
+    pytest.skip("torch is not installed", allow_module_level=True)
+
+TESTS = Path(__file__).parent
+
+
+def _on_torch(*words: str) -> None:
+    environment = os.environ | {"KERAS_BACKEND": "torch"}
+    command = [sys.executable, *words]
+    done = subprocess.run(command, env=environment, cwd=TESTS, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+
+
+def test_runs_on_torch_keep_what_other_backends_keep() -> None:
+    wanted = "killed_run or diverges or early_stopping"
+    _on_torch("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_training_train.py", "-k", wanted)
+
+
+def test_the_torch_network_is_the_keras_network() -> None:
+    _on_torch(
+        "-c",
+        """
+import keras, numpy as np, torch
+from training.model import build_model
+from training.torch_network import TorchNetwork
+
+model, random = build_model(4, 0.0, seed=1), np.random.default_rng(0)
+for layer in model.layers:
+    if isinstance(layer, keras.layers.BatchNormalization):
+        layer.set_weights([random.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
+pixels = random.uniform(0, 255, (8, 48, 48, 1)).astype("float32")
+targets = np.eye(7, dtype="float32")[np.arange(8) % 7]
+twin = TorchNetwork(4, 0.0).take(model)
+views = torch.from_numpy(pixels.reshape(8, 1, 48, 48))
+for network in (twin.eval(), twin.folded()):
+    found = torch.softmax(network(views), dim=1).detach().numpy()
+    np.testing.assert_allclose(found, model.predict(pixels, verbose=0), atol=1e-5)
+
+# A step of training changes both alike, moving statistics included (of which torch counts the variance unbiased).
+model.compile(keras.optimizers.SGD(0.05), "categorical_crossentropy")
+model.train_on_batch(pixels, targets)
+twin.train()
+optimizer = torch.optim.SGD(twin.parameters(), 0.05)
+torch.nn.functional.cross_entropy(twin(views), torch.from_numpy(targets)).backward()
+optimizer.step()
+after = build_model(4, 0.0)
+twin.give(after)
+for mine, other in zip(after.weights, model.weights, strict=True):
+    if not mine.path.endswith("moving_variance"):
+        np.testing.assert_allclose(mine.numpy(), other.numpy(), atol=2e-4, err_msg=mine.path)
+""",
+    )
+
+
+def test_a_student_learns_what_its_teacher_says(tmp_path: Path) -> None:
+    """A teacher that calls everything fear: with no word of the labels, so does its student, which began elsewhere."""
+    _on_torch(
+        "-c",
+        f"""
+import dataclasses
+from pathlib import Path
+import numpy as np
+import pytest
+from edge.errors import BadDataError
+from training_made import rows, write_csv
+from training import data
+from training.config import TrainConfig
+from training.evaluate import load_keras, open_model
+from training.train import train
+
+folder = Path({str(tmp_path)!r})
+config = TrainConfig(epochs=1, batch_size=28, width=4, learning_rate=0.05, warmup_epochs=0, ema_momentum=0)
+dataset = data.read_csv(write_csv(folder / "f.csv", rows(140, 14)))
+train(dataset, config, folder / "teacher")
+teacher = load_keras(folder / "teacher" / "model.keras")
+kernel, bias = teacher.get_layer("logits").get_weights()
+teacher.get_layer("logits").set_weights([kernel * 0, np.eye(7)[2] * 6])
+teacher.save(folder / "teacher" / "model.keras")
+taught = dataclasses.replace(config, epochs=6, teachers=str(folder / "teacher"), teacher_share=1.0)
+run = train(dataset, taught, folder / "student")
+assert run.history[-1]["accuracy"] > 0.9, run.history  # the share of answers that are the target's
+assert run.history[-1]["loss"] < run.history[0]["loss"]
+# And a run that starts from another one begins with its network.
+started = dataclasses.replace(config, start=str(folder / "teacher"), learning_rate=1e-9)
+run = train(dataset, started, folder / "started")
+assert abs(run.deployed.get_layer("logits").get_weights()[0]).max() < 1e-6
+with pytest.raises(BadDataError, match="teacher: that run did not withhold the rows that this one is judged on"):
+    train(dataset, dataclasses.replace(taught, validation_seed=2), folder / "cheat")
+""",
+    )
