@@ -63,7 +63,7 @@ bench: $(VENV)/ready-dev
 	$(BIN)/python -m benchmarks inference
 	$(BIN)/python -m benchmarks pipeline $(ARGS)
 
-screenshots: $(VENV)/ready
+screenshots: $(VENV)/ready-dev
 	$(BIN)/python docs/screenshots.py
 
 schemas: $(VENV)/ready

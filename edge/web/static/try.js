@@ -30,11 +30,13 @@
     await video.play();
     at("start").hidden = true;
     at("stop").hidden = false;
+    sessionStorage.setItem("emotiond-try", "on");
     connect();
     draw();
   }
 
   function stop() {
+    sessionStorage.removeItem("emotiond-try");
     stream?.getTracks().forEach((track) => track.stop());
     stream = video = null;
     socket?.close();
@@ -142,6 +144,14 @@
     });
     requestAnimationFrame(draw);
   }
+
+  // A server that was started anew lets the page load anew; who was trying it goes on trying it.
+  const goOn = () => {
+    if (sessionStorage.getItem("emotiond-try") !== "on") return;
+    if (at("start")) start();
+    else setTimeout(goOn, 100);
+  };
+  goOn();
 
   document.addEventListener("click", (event) => {
     if (event.target.id === "try-start") start();
