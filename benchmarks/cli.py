@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         _record,
         *("clip", "set", "python", "data", "limit", "rounds", "seconds", "starts", "minutes", "no-keras"),
     )
+    made.add_argument("--peer-python", metavar="P", help="as --python, for peers", **PYTHON)
     made.add_argument(
         "--only", action="append", choices=sorted({*MEASURES} - {"pi"}), help="one part; may be given again"
     )
@@ -103,6 +105,7 @@ def _positive(kind: type) -> Callable[[str], Any]:
     return parse
 
 
+PYTHON: dict[str, Any] = {"action": "append", "default": [], "type": Path}
 OPTIONS: dict[str, dict[str, Any]] = {
     "json": {"type": Path, "metavar": "PATH", "help": "also write the figures as JSON"},
     "clip": {
@@ -116,13 +119,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "seconds": {"type": _positive(float), "metavar": "S", "help": "of the live stream that count, for each clip"},
     "starts": {"type": _positive(int), "metavar": "N", "help": "cold starts of each clip"},
     "minutes": {"type": _positive(float), "metavar": "M", "help": "of media, for the cost over time"},
-    "python": {
-        "action": "append",
-        "default": [],
-        "type": Path,
-        "metavar": "P",
-        "help": "the interpreter of another environment that takes part",
-    },
+    "python": {**PYTHON, "metavar": "P", "help": "the interpreter of another environment that takes part"},
     "data": {"type": Path, "metavar": "D", "help": "FER2013: the CSV or its folder (default: EMOTIOND_DATA)"},
     "no-keras": {
         "action": "store_const",
@@ -138,6 +135,12 @@ def _given(options: argparse.Namespace, **names: str) -> dict[str, Any]:
     """Those options that were given, under the names of a function's parameters."""
     values = {name: getattr(options, option, None) for name, option in names.items()}
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _data(options: argparse.Namespace) -> Path | None:
+    """FER2013 as an argument or EMOTIOND_DATA names it; None if neither does."""
+    named = os.environ.get("EMOTIOND_DATA")
+    return options.data or (Path(named) if named else None)
 
 
 # What is heavy is imported when it is needed.
@@ -172,6 +175,7 @@ def _detection(options: argparse.Namespace) -> Result:
 def _flicker(options: argparse.Namespace) -> Result:
     from benchmarks import flicker
 
+    options.data = _data(options)
     return flicker.run(**_given(options, named="clip", overrides="set", data="data"))
 
 
@@ -190,6 +194,7 @@ def _accuracy(options: argparse.Namespace) -> Result:
 def _peers(options: argparse.Namespace) -> Result:
     from benchmarks import peers
 
+    options.data = _data(options)
     return peers.run(
         **_given(options, named="clip", overrides="set", pythons="python", data="data", limit="limit", rounds="rounds")
     )
@@ -223,21 +228,24 @@ def _measure(options: argparse.Namespace) -> int:
 
 
 def _record(options: argparse.Namespace) -> int:
-    import os
-
     from benchmarks import history
 
-    names = options.only or [
-        name
-        for name in MEASURES
-        if name != "pi"
-        and not (name == "accuracy" and options.data is None and "EMOTIOND_DATA" not in os.environ)
-        and not (name == "peers" and not options.python)
-    ]
-    parts = {name: (lambda measure=MEASURES[name]: measure(options)) for name in names}
+    names = options.only or [name for name in MEASURES if _can_be_recorded(name, options)]
+    of_peers = argparse.Namespace(**{**vars(options), "python": options.peer_python})
+    parts = {
+        name: (lambda measure=measure, given=of_peers if name == "peers" else options: measure(given))
+        for name, measure in MEASURES.items()
+        if name in names
+    }
     path = history.record(parts, **_given(options, folder="folder"))
-    sys.stdout.write(f"appended to {path}: {', '.join(names)}\n")
+    sys.stdout.write(f"appended to {path}\n")
     return 0
+
+
+def _can_be_recorded(name: str, options: argparse.Namespace) -> bool:
+    """Whether what it takes was named. An estimate is no result."""
+    needs = {"accuracy": _data(options), "peers": options.peer_python, "pi": None}
+    return bool(needs.get(name, True))
 
 
 def _trend(options: argparse.Namespace) -> int:
@@ -282,8 +290,8 @@ def _rows(rows: Sequence[Result]) -> str:
     flat = [{key: _figure(value) for key, value in row.items()} for row in rows]
     if len(flat[0]) <= COLUMNS_MAX:
         return table(flat)
-    turned = [{"": key, **{str(row["clip"]): row[key] for row in flat}} for key in flat[0] if key != "clip"]
-    return table(turned)
+    label, *keys = flat[0]
+    return table([{"": key, **{row[label]: row[key] for row in flat}} for key in keys])
 
 
 def _figure(value: object) -> str:

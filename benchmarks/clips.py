@@ -1,6 +1,7 @@
 """What is measured on: videos that were named, or the built-in clip; and the daemon's own way through them."""
 
 import contextlib
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,13 @@ def opened(named: Sequence[str | Path]) -> Iterator[list[Clip]]:
             if next(pictures(one.path), None) is None:
                 raise BadDataError(f"--clip: {one.path}: not a video that OpenCV can read")
         yield clips
+
+
+def each(chosen: Sequence[Clip]) -> Iterator[Clip]:
+    """One after another; standard error says how far it is, because some take minutes."""
+    for number, one in enumerate(chosen, start=1):
+        sys.stderr.write(f"{number}/{len(chosen)} {one.name}\n")
+        yield one
 
 
 def write_builtin(path: Path) -> Path:

@@ -45,7 +45,7 @@ class Chain:
 def run(named: Sequence[str], overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Compare on every clip; returns `clips`, a row each, and `total` over all frames."""
     with clips.opened(named) as chosen:
-        rows = [{"clip": clip.name, **_compare(clip, overrides)} for clip in chosen]
+        rows = [{"clip": clip.name, **_compare(clip, overrides)} for clip in clips.each(chosen)]
     return {
         **stamp(),
         "overrides": list(overrides),

@@ -32,7 +32,7 @@ def run(
     pairs: of faces, for each of the 42 ways from one emotion to another.
     """
     with clips.opened(named) as chosen:
-        rows = [{"clip": clip.name, **_changes(clip, overrides)} for clip in chosen]
+        rows = [{"clip": clip.name, **_changes(clip, overrides)} for clip in clips.each(chosen)]
     total = {key: sum(row[key] for row in rows) for key in ("face_s", "raw", "smoothed")}
     result = {
         **stamp(),

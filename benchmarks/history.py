@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,6 @@ FALL_MAX = 0.1  # of a ratio, from one result to the next
 STAMP = ("at", "version", "commit", "machine")
 
 Result = dict[str, Any]
-
-
-class GotWorseError(EmotiondError):
-    """A ratio fell by more than it may."""
-
-    exit_code = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +49,19 @@ RATIOS = (
 
 
 def record(parts: dict[str, Callable[[], Result]], folder: Path = RESULTS) -> Path:
-    """Measure every part, and append one result to the file of this day and machine; returns the file."""
-    result: Result = {**stamp(), **{name: _without_stamp(measure()) for name, measure in parts.items()}}
+    """Measure every part, and append one result to the file of this day and machine; returns the file.
+
+    A part that fails is told and left out: the others took their time.
+    """
+    result: Result = stamp()
+    for name, measure in parts.items():
+        sys.stderr.write(f"{name} ...\n")
+        try:
+            result[name] = _without_stamp(measure())
+        except EmotiondError as error:
+            sys.stderr.write(f"benchmarks: {name} left out: {error}\n")
+    if not set(parts) & set(result):
+        raise EmotiondError("nothing could be measured: nothing is recorded")
     if "accuracy" in result:
         result["accuracy"]["deployed_over_direct"] = result["accuracy"]["deployed"] / result["accuracy"]["direct"]
     path = folder / f"{result['at'][:10]}-{machine_name(result['machine'])}.json"

@@ -48,7 +48,7 @@ def run(
                 "no peer is installed there; make an environment, pip install fer in it, and name its python: --python"
             )
         result: dict[str, Any] = {**stamp(), "versions": versions, "clips": []}
-        for clip in chosen:
+        for clip in clips.each(chosen):
             result["clips"].append({"clip": clip.name, **_speed(workers, clip, rounds)})
         if data is not None:
             result["pictures"] = _accuracy(workers, data, limit)

@@ -2,7 +2,6 @@
 such projects do.
 """
 
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -57,12 +56,11 @@ def run(
         inbox = Inbox()
         stack.enter_context(Subscriber(broker, inbox.write, everything=True, raw=True))
         rows = []
-        for clip in chosen:
+        for clip in clips.each(chosen):
             row = {"clip": clip.name, **_full_speed(workers, clip, rounds)}
             row |= _live(reader, clip, broker, inbox, overrides, live_s)
             row["cold_start_s"] = _cold_start(clip, broker, inbox, overrides, cold_starts)
             rows.append(row)
-            sys.stderr.write(f"{clip.name} done\n")
     return {**stamp(), "overrides": list(overrides), "clips": rows, "total": _total(rows)}
 
 

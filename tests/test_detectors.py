@@ -1,7 +1,9 @@
 """What every detector promises, and where the one that brings TensorFlow may be."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,7 +17,7 @@ from edge.pipeline import FaceDetector
 from edge.records import Box, Frame
 from fakes import EPOCH
 
-CONFIGS = [HaarConfig(), MtcnnConfig(kind="mtcnn")]
+CONFIGS = [HaarConfig(search_width=960), MtcnnConfig(kind="mtcnn")]
 PORTRAIT = ROOT / "edge/assets/portrait.jpg"
 FACE = Box(177, 66, 95, 95)  # as people draw it
 
@@ -74,10 +76,13 @@ def test_tensorflow_is_loaded_only_when_its_detector_is_made() -> None:
     assert naming == ["mtcnn"]
 
 
-def test_the_daemon_and_check_refuse_it() -> None:
+def test_the_daemon_and_check_refuse_it(tmp_path: Path) -> None:
     for command in (["run", "--max-frames", "1"], ["check"]):
         arguments = [*command, "--set", "detector.kind=mtcnn", "--set", "mqtt.broker=null"]
-        done = subprocess.run([sys.executable, "-m", "edge", *arguments], cwd=ROOT, capture_output=True, text=True)
+        # Where no config.yaml lies, whose settings are Haar's.
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "edge", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
         assert done.returncode == 78
         assert "mtcnn is for image, video and preview" in done.stdout + done.stderr
 
