@@ -112,7 +112,6 @@ def test_history_is_bounded() -> None:
         ("emotiond/pi/front/faces", json.dumps({"v": 1, "faces": [{"track": 1}]})),
         ("emotiond/pi/front/faces", json.dumps({"v": 1, "faces": 7})),
         ("emotiond/pi/front/events", event(1, track="x")),
-        ("emotiond/pi/front/events", event(1, emotion=["happy"])),
         ("emotiond/pi/front/emotion", "{}"),
         ("emotiond/pi/front/emotion", json.dumps({"v": 1, "emotion": {}, "confidence": None, "faces": "x"})),
         ("emotiond/pi/stats", json.dumps({"v": 1})),
