@@ -168,9 +168,26 @@ def _pool(kind: str) -> Callable[[_Graph, Any, list[Any]], Any]:
 
 
 def _reshape(graph: _Graph, operator: Any, sources: list[Any]) -> Any:
-    from keras import layers
+    from keras import layers, ops
 
+    wanted = [int(side) for side in sources[1]] if len(sources) > 1 else []
+    if wanted and wanted[0] > 1:  # not the batch, which Keras leaves open: two views of each face, say
+        return ops.reshape(sources[0], wanted)
     return layers.Reshape(graph.shape(operator.outputs[0])[1:])(sources[0])
+
+
+def _concatenation(graph: _Graph, operator: Any, sources: list[Any]) -> Any:
+    from keras import ops
+
+    joined = ops.concatenate(sources, axis=operator.builtinOptions.axis)
+    return graph.activated(joined, operator.builtinOptions.fusedActivationFunction)
+
+
+def _reverse(graph: _Graph, operator: Any, sources: list[Any]) -> Any:
+    from keras import ops
+
+    x, axes = sources
+    return ops.flip(x, axis=tuple(map(int, np.atleast_1d(axes))))
 
 
 def _function(name: str) -> Callable[[_Graph, Any, list[Any]], Any]:
@@ -193,6 +210,8 @@ OPERATIONS: dict[str, Callable[[_Graph, Any, list[Any]], Any]] = {
     "AVERAGE_POOL_2D": _pool("AveragePooling2D"),
     "MAX_POOL_2D": _pool("MaxPooling2D"),
     "RESHAPE": _reshape,
+    "CONCATENATION": _concatenation,
+    "REVERSE_V2": _reverse,
     "RELU": _function("relu"),
     "RELU6": _function("relu6"),
     "LOGISTIC": _function("sigmoid"),

@@ -37,7 +37,8 @@ class Worker:
     def __init__(self, kind: str, python: Path | None = None, script: Path | None = None, **options: Any) -> None:
         self.name = kind
         self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - closed with this object
-        program = [str(script)] if script else ["-m", "benchmarks.worker"]
+        # Isolated: a script's own folder would come before the packages that it is there for.
+        program = ["-I", str(script)] if script else ["-m", "benchmarks.worker"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
         if script:
             environment.pop("PYTHONPATH")

@@ -1,73 +1,45 @@
-"""The composition root: from the configuration to objects to the loop. The only place that picks implementations."""
+"""The composition root: from the configuration to objects to the loop. The only place that picks implementations.
+
+A running daemon can be given new settings. They are prepared whole, with all that can fail, before any is used.
+"""
 
 import logging
 import sys
-import time
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 from typing_extensions import assert_never
 
 from edge.broker import EmbeddedBroker
 from edge.camera import LiveSource, is_live
-from edge.classifier import TfliteClassifier
-from edge.config import CameraConfig, Config, DetectorConfig, HaarConfig, MtcnnConfig
+from edge.classifier import TfliteClassifier, installed_model, shipped_model
+from edge.commands import Command
+from edge.config import CameraConfig, Config, DetectorConfig, HaarConfig, MqttConfig, MtcnnConfig
 from edge.connection import Dialer
 from edge.discovery import announcement
-from edge.errors import ConfigError, EndOfStream
+from edge.errors import ConfigError
 from edge.files import open_file
+from edge.golden import NAME, prove
 from edge.haar import HaarDetector, HaarFollower
-from edge.health import Counters, Notifier, temperature_c
+from edge.loop import Loop, Monitor, Wishes
 from edge.messages import Origin, Topics
 from edge.mqtt import MqttLink
 from edge.mtcnn import MtcnnDetector
-from edge.pace import Pace
-from edge.pipeline import FaceDetector, FrameSource, Pipeline, Sight, Sink
+from edge.pipeline import FaceDetector, FrameSource, Pipeline, Sink
 from edge.policy import EmotionPolicy
-from edge.records import Frame
 from edge.search import FaceSearch
 from edge.sinks import JsonLines, LineWriter
 from edge.spool import Spool
 from edge.tracker import Tracker
 from edge.watch import Subscriber
 
+if TYPE_CHECKING:
+    from edge.metrics import Metrics  # of an extra, and so imported only where it is asked for
+
 log = logging.getLogger(__name__)
-
-TAKE_TIMEOUT_S = 0.2  # how soon the loop sees a signal or a command while no frames come
-
-
-@dataclass(slots=True)
-class Wishes:
-    """What signals and commands ask of the loop. Plain flags: setting one takes no lock, so a handler may."""
-
-    stop: bool = False
-    paused: bool = False
-
-
-class Monitor(Protocol):
-    """A reader of states and figures, besides the events."""
-
-    @property
-    def drops(self) -> dict[str, int]:
-        """Messages that were not sent, by cause."""
-
-    @property
-    def queued(self) -> int:
-        """Events that wait."""
-
-    def raise_failure(self) -> None:
-        """Raise what keeps it from working at all."""
-
-    def show(self, sight: Sight) -> None:
-        """Take what a frame showed."""
-
-    def camera_status(self, status: str) -> None:
-        """Take `online`, `offline` or `paused`."""
-
-    def stats(self, message: dict[str, Any]) -> None:
-        """Take the daemon's figures."""
 
 
 def build_detector(config: DetectorConfig) -> FaceDetector:
@@ -87,12 +59,12 @@ def refuse_for_a_device(config: DetectorConfig) -> None:
         raise ConfigError(f"detector.kind: {config.kind} is for image, video and preview; the daemon takes haar")
 
 
-def build_source(config: CameraConfig) -> FrameSource:
-    """The source that the configuration names."""
+def build_source(config: CameraConfig, patient: bool = False) -> FrameSource:
+    """The source that the configuration names. patient: a camera that is not there yet is waited for."""
     source = config.source
     if isinstance(source, str) and not is_live(source):
         return open_file(config, source)
-    return LiveSource(config)
+    return LiveSource(config, patient)
 
 
 def build_search(config: Config) -> FaceSearch:
@@ -111,135 +83,210 @@ def build_pipeline(config: Config, search: FaceSearch, classifier: TfliteClassif
 
 
 def run(
-    config: Config, wishes: Wishes, max_frames: int | None = None, print_events: bool = False, watch: bool = False
+    config: Config,
+    wishes: Wishes,
+    max_frames: int | None = None,
+    print_events: bool = False,
+    watch: bool = False,
+    reread: Callable[[], Config] | None = None,
 ) -> None:
     """Run the daemon until its source ends, `max_frames` are done or `wishes.stop` is set.
 
     `print_events` writes events to standard output as JSON lines; `watch` writes what a subscriber receives there.
+    `reread` gives the settings anew when `wishes.reload` is set.
     """
-    refuse_for_a_device(config.detector)
-    classifier = TfliteClassifier.from_config(config.model)
-    origin = Origin(config.device, config.camera.name, classifier.model_id)
     with ExitStack() as stack:
-        search = stack.enter_context(build_search(config))
-        pipeline = build_pipeline(config, search, classifier)
-        loop = Loop(config, wishes, pipeline, search, origin, classifier.runtime)
         writer = stack.enter_context(LineWriter(sys.stdout.fileno())) if print_events or watch else None
-        if print_events and writer is not None:
-            loop.sinks.append(JsonLines(writer, origin))
-        if config.mqtt.broker is not None:
-            link = stack.enter_context(_build_link(config, stack, wishes, origin, writer if watch else None))
-            loop.sinks.append(link)
-            loop.monitors.append(link)
-        if config.metrics.file is not None or config.metrics.http_port is not None:
-            from edge.metrics import Metrics  # of an extra
-
-            metrics = stack.enter_context(Metrics(config.metrics, config.device, config.camera.name))
-            loop.sinks.append(metrics)
-            loop.monitors.append(metrics)
-        loop.run(stack.enter_context(build_source(config.camera)), max_frames)
-
-
-def _build_link(
-    config: Config, stack: ExitStack, wishes: Wishes, origin: Origin, watcher: LineWriter | None
-) -> MqttLink:
-    settings = config.mqtt
-    if settings.embedded:
-        settings = stack.enter_context(EmbeddedBroker(settings.port)).settings(settings)
-    if watcher is not None:
-        stack.enter_context(Subscriber(settings, watcher.write))
-
-    def obey(command: str) -> None:
-        wishes.paused = command == "pause"
-
-    client_id = settings.client_id or f"emotiond-{config.device}"
-    topics = Topics(settings.base_topic, config.device, config.camera.name)
-    spool = stack.enter_context(Spool(config.spool))
-    prefix = config.homeassistant.prefix
-    told = announcement(prefix, topics, settings.commands, settings.stats_interval_s) if prefix else None
-    return MqttLink(settings, Dialer(settings, client_id), topics, origin, spool, obey, told)
+        daemon = Daemon(stack, wishes, writer, print_events, watch)
+        daemon.use(daemon.prepare(config))
+        daemon.run(max_frames, reread)
 
 
 @dataclass(slots=True)
-class Loop:
-    """Takes frames from a source and gives events to the sinks; says how it goes."""
+class Plan:
+    """New settings and the parts that they need, made but not begun. A part that is None serves on as it is."""
 
     config: Config
-    wishes: Wishes
-    pipeline: Pipeline
-    search: FaceSearch
-    origin: Origin
-    runtime: str
-    sinks: list[Sink] = field(default_factory=list)
-    monitors: list[Monitor] = field(default_factory=list)
-    _notifier: Notifier = field(default_factory=Notifier)
-    _counters: Counters = field(default_factory=Counters)
-    _pace: Pace = field(init=False)
-    _camera_status: str | None = None
-    _stats_due_at: float = 0.0
+    classifier: TfliteClassifier | None
+    search: FaceSearch | None
+    source: FrameSource | None
+    dialer: Dialer | None
+    mqtt: MqttConfig
+    """`config.mqtt`, with the address of the embedded broker if there is one."""
+    broker: ExitStack | None
+    """An embedded broker that runs already: it may fail to."""
 
-    def __post_init__(self) -> None:
-        self._pace = Pace(self.config.pace.hot_c, temperature_c)
 
-    def run(self, source: FrameSource, max_frames: int | None) -> None:
-        """Until the source ends, `max_frames` are done or someone wishes to stop."""
-        done = 0
-        self._stats_due_at = time.monotonic() + self.config.mqtt.stats_interval_s
-        while not self.wishes.stop and (max_frames is None or done < max_frames):
-            self._notifier.alive()
-            try:
-                frame = self._take(source)
-            except EndOfStream:
-                break
-            if frame is not None or self._camera_status is not None:
-                self._report(source)
-            if frame is None or self._camera_status == "paused":
-                continue  # also the frame that was taken just before the pause
-            self._hand_on(self.pipeline.step(frame))
-            self._counters.frame_done(frame.captured_at)
-            done += 1
-        self._notifier.say("STOPPING=1")
-        self._hand_on(self.pipeline.finish())
+class Daemon:
+    """The parts as the settings have them now. They end with `stack`, the newest first."""
 
-    def _take(self, source: FrameSource) -> Frame | None:
-        if self.wishes.paused:
-            time.sleep(TAKE_TIMEOUT_S)  # a file stays where it is, a camera keeps its newest frame
+    def __init__(
+        self, stack: ExitStack, wishes: Wishes, writer: LineWriter | None, print_events: bool, watch: bool
+    ) -> None:
+        self._wishes, self._writer, self._print_events, self._watch = wishes, writer, print_events, watch
+        self._config: Config | None = None
+        self._classifier: TfliteClassifier
+        self._pipeline: Pipeline
+        self._search: FaceSearch
+        self._source: FrameSource
+        self._spool: Spool | None = None
+        self._link: MqttLink | None = None
+        self._mqtt: MqttConfig
+        self._measures: list[Metrics] = []
+        self._loop: Loop | None = None
+        # One for each part that may be exchanged: closing it ends the part, and it is ready for the next.
+        places = [stack.enter_context(ExitStack()) for _ in range(6)]
+        self._searches, self._brokers, self._spools, self._metrics, self._links, self._sources = places
+
+    def run(self, max_frames: int | None, reread: Callable[[], Config] | None) -> None:
+        """Run the loop to its end."""
+
+        def renew() -> None:
+            assert reread is not None
+            self.use(self.prepare(reread()))
+
+        assert self._loop is not None
+        self._loop.run(max_frames, renew if reread is not None else None)
+
+    def prepare(self, config: Config) -> Plan:
+        """Make what the settings need anew. Whatever cannot work is told now, and nothing has changed.
+
+        Raises EmotiondError.
+        """
+        refuse_for_a_device(config.detector)
+        old = self._config
+        if old is not None:
+            _refuse_what_needs_a_restart(old, config)
+        classifier = self._prepare_classifier(config)
+        search = source = dialer = broker = None
+        if _differ(old, config, "detector", "search", "tracker", "emotion", "camera"):
+            search = build_search(config)
+        if old is None or old.camera.model_copy(update={"name": config.camera.name}) != config.camera:
+            # At the start a wrong name should be told at once; later it must not end what runs.
+            source = build_source(config.camera, patient=old is not None)
+        mqtt = config.mqtt
+        if mqtt.broker is not None and self._spool is None:
+            self._spool = self._spools.enter_context(Spool(config.spool))
+        if _link_settings(old) != _link_settings(config) and mqtt.broker is not None:
+            broker, mqtt, dialer = self._prepare_dialer(config)
+        elif old is not None:
+            mqtt = self._mqtt
+        return Plan(config, classifier, search, source, dialer, mqtt, broker)
+
+    def _prepare_classifier(self, config: Config) -> TfliteClassifier | None:
+        if self._config is None:
+            classifier = TfliteClassifier.from_config(config.model)
+            if classifier.path != shipped_model() and not prove(classifier):
+                log.info("model.path: %s: there is no %s beside it to prove it with", classifier.path, NAME)
+            return classifier
+        path = config.model.path or installed_model(config.model) or shipped_model()
+        if self._config.model == config.model and path == self._classifier.path and self._classifier.is_current():
             return None
-        return source.take(TAKE_TIMEOUT_S)
+        classifier = TfliteClassifier.from_config(config.model)
+        if not prove(classifier):
+            raise ConfigError(f"model.path: {classifier.path}: needs its {NAME} beside it, or a restart")
+        return classifier
 
-    def _hand_on(self, sight: Sight | None) -> None:
-        if sight is None:
+    def _prepare_dialer(self, config: Config) -> tuple[ExitStack | None, MqttConfig, Dialer]:
+        mqtt, client_id = config.mqtt, config.mqtt.client_id or f"emotiond-{config.device}"
+        if not mqtt.embedded:
+            return None, mqtt, Dialer(mqtt, client_id)
+        if self._config is not None and self._config.mqtt.embedded and self._config.mqtt.port == mqtt.port:
+            mqtt = mqtt.model_copy(update={"broker": self._mqtt.broker, "port": self._mqtt.port})
+            return None, mqtt, Dialer(mqtt, client_id)
+        with ExitStack() as trial:
+            mqtt = trial.enter_context(EmbeddedBroker(mqtt.port)).settings(mqtt)
+            dialer = Dialer(mqtt, client_id)
+            return trial.pop_all(), mqtt, dialer
+
+    def use(self, plan: Plan) -> None:
+        """Go over to what was prepared."""
+        config, old = plan.config, self._config
+        if self._loop is not None and (plan.search or plan.source or _link_settings(old) != _link_settings(config)):
+            self._loop.end_faces()  # to those who were told of them
+        if plan.source is not None:
+            self._sources.close()  # before the new one is opened: it may be the same camera
+        if plan.classifier is not None:
+            self._classifier = plan.classifier
+        if plan.search is not None:
+            self._searches.close()
+            self._search = self._searches.enter_context(plan.search)
+            self._pipeline = build_pipeline(config, self._search, self._classifier)
+        elif plan.classifier is not None:
+            self._pipeline.use(self._classifier)
+        origin = Origin(config.device, config.camera.name, self._classifier.model_id)
+        if _link_settings(old) != _link_settings(config):
+            self._relink(plan, origin)
+        elif self._link is not None:
+            self._link.origin = origin
+        if plan.source is not None:
+            self._source = self._sources.enter_context(plan.source)
+        self._config, self._mqtt = config, plan.mqtt
+        logging.getLogger().setLevel(config.log.level.upper())
+        if self._loop is None:
+            self._loop = Loop(self._wishes)
+            self._measure(config)
+        sinks: list[Sink] = [*self._measures] if self._link is None else [self._link, *self._measures]
+        monitors: list[Monitor] = [*self._measures] if self._link is None else [self._link, *self._measures]
+        if self._print_events and self._writer is not None:
+            sinks.insert(0, JsonLines(self._writer, origin))
+        self._loop.use(
+            config, self._source, self._pipeline, self._search, origin, self._classifier.runtime, sinks, monitors
+        )
+
+    def _measure(self, config: Config) -> None:
+        if _measured(config):
+            from edge.metrics import Metrics
+
+            metrics = Metrics(config.metrics, config.device, config.camera.name)
+            self._measures.append(self._metrics.enter_context(metrics))
+
+    def _relink(self, plan: Plan, origin: Origin) -> None:
+        self._links.close()
+        self._link = None
+        if plan.broker is not None or not plan.config.mqtt.embedded:
+            self._brokers.close()
+        if plan.broker is not None:
+            self._brokers.enter_context(plan.broker)
+        if plan.dialer is None or self._spool is None:
             return
-        for event in sight.events:
-            for sink in self.sinks:
-                sink.publish(event)
-        for monitor in self.monitors:
-            monitor.show(sight)
+        if self._watch and self._writer is not None:
+            self._links.enter_context(Subscriber(plan.mqtt, self._writer.write))
+        topics = Topics(plan.mqtt.base_topic, plan.config.device, plan.config.camera.name)
+        prefix = plan.config.homeassistant.prefix
+        told = announcement(prefix, topics, plan.mqtt.commands, plan.mqtt.stats_interval_s) if prefix else None
+        link = MqttLink(plan.mqtt, plan.dialer, topics, origin, self._spool, self._obey, told)
+        self._link = self._links.enter_context(link)
 
-    def _report(self, source: FrameSource) -> None:
-        status = "paused" if self.wishes.paused else "online" if source.online else "offline"
-        if status != self._camera_status:
-            if self._camera_status is None:
-                self._notifier.say("READY=1")
-            self._camera_status = status
-            self._notifier.say(f"STATUS=camera {self.config.camera.name} {status}")
-            if status != "online":
-                self._hand_on(self.pipeline.finish())
-            for monitor in self.monitors:
-                monitor.camera_status(status)
-        for monitor in self.monitors:
-            monitor.raise_failure()
-        if self._pace.check(self._counters.done, source.drops["superseded"]):
-            self.search.slowdown = self._pace.slowdown
-            source.thin(self._pace.every)
-            log.info("%s: pace now %s", self.config.camera.name, self._pace.figures)
-        if time.monotonic() >= self._stats_due_at:
-            self._stats_due_at += self.config.mqtt.stats_interval_s
-            drops = dict(source.drops)
-            for monitor in self.monitors:
-                drops |= monitor.drops
-            queued = sum(monitor.queued for monitor in self.monitors)
-            work = {**self.search.figures, "pace": self._pace.figures}
-            message = self._counters.stats_message(self.origin, self.runtime, drops, queued, work)
-            for monitor in self.monitors:
-                monitor.stats(message)
+    def _obey(self, command: Command) -> None:
+        match command:
+            case "pause":
+                self._wishes.paused = True
+            case "resume":
+                self._wishes.paused = False
+            case "reload":
+                self._wishes.reload = True
+            case _:
+                assert_never(command)
+
+
+def _differ(old: Config | None, new: Config, *sections: str) -> bool:
+    return old is None or any(getattr(old, section) != getattr(new, section) for section in sections)
+
+
+def _refuse_what_needs_a_restart(old: Config, new: Config) -> None:
+    """Raise ConfigError: events may wait in the spool, and a port may not be had."""
+    for section in ("spool", "metrics"):
+        if _differ(old, new, section):
+            raise ConfigError(f"{section}: a change of it needs a restart")
+    if _measured(new) and (old.device, old.camera.name) != (new.device, new.camera.name):
+        raise ConfigError("device and camera.name: a change of them needs a restart where there are metrics")
+
+
+def _measured(config: Config) -> bool:
+    return config.metrics.file is not None or config.metrics.http_port is not None
+
+
+def _link_settings(config: Config | None) -> object:
+    """What the link to the broker depends on."""
+    return None if config is None else (config.mqtt, config.homeassistant, config.device, config.camera.name)

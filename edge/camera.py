@@ -83,11 +83,12 @@ class LiveSource:
     """A webcam or a network stream, read by one thread that also opens it anew whenever it is lost.
 
     Until the first frame `take` raises ServiceUnavailableError if the camera cannot be opened or stays silent: a wrong
-    name should be told at once. After that a lost camera raises nothing: `take` returns None, `online` turns False.
+    name should be told at once, unless it is `patient`. After that a lost camera raises nothing: `take` returns None,
+    `online` turns False.
     """
 
-    def __init__(self, config: CameraConfig) -> None:
-        self._config = config
+    def __init__(self, config: CameraConfig, patient: bool = False) -> None:
+        self._config, self._patient = config, patient
         self.name = without_secret(config.source)
         self._latest = LatestFrame()
         self._stop = threading.Event()
@@ -132,7 +133,7 @@ class LiveSource:
     def take(self, timeout: float) -> Frame | None:
         """The newest frame that was not taken yet, or None after `timeout` seconds."""
         frame = self._latest.take(timeout)
-        if frame is None and self._seq == 0:
+        if frame is None and self._seq == 0 and not self._patient:
             problem = self._problem or ("gives no frames" if time.monotonic() > self._first_frame_due_at else None)
             if problem is not None:
                 raise ServiceUnavailableError(
@@ -207,6 +208,6 @@ class LiveSource:
         return None
 
     def _lost(self, problem: str) -> None:
-        if self._problem is None and self._seq > 0:
+        if self._problem is None and (self._seq > 0 or self._patient):
             log.warning("camera %s %s; trying again", self.name, problem)
         self._problem = problem

@@ -82,6 +82,13 @@ class TfliteClassifier:
         """As `config` says."""
         return cls(config.path or installed_model(config), config.runtime, config.threads)
 
+    def is_current(self) -> bool:
+        """Whether the file still holds this network."""
+        try:
+            return hashlib.sha256(self.path.read_bytes()).hexdigest() == self.sha256
+        except OSError:
+            return False
+
     @property
     def model_id(self) -> str:
         """What events call this network: the beginning of its file's hash."""

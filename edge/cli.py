@@ -1,20 +1,21 @@
 """The command `emotiond`: arguments, exit codes, nothing else. What is heavy is imported when it is needed."""
 
 import argparse
-import logging
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from edge.arguments import parser
+from edge import __version__, fleet_commands, people_commands
+from edge.console import positive, set_up_logging
 from edge.errors import ConfigError, EmotiondError
 
 BUG, IO_ERROR = 70, 74  # sysexits.h: EX_SOFTWARE, EX_IOERR
-PICTURE_PIXELS_MAX = 50_000_000  # three bytes each; JPEGs of four times as many are decoded at half their size
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
             setattr(sys, stream, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     try:
-        code = _run(parser().parse_args(arguments))
+        code = _run(_parser().parse_args(arguments))
         sys.stdout.flush()
     except EmotiondError as error:
         code = _explain(str(error), error.exit_code, debug)
@@ -57,9 +58,48 @@ def _say(line: str) -> None:
     print(f"emotiond: {' '.join(line.split())}", file=sys.stderr)  # noqa: T201 - the one place
 
 
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--config", type=Path, metavar="F", help="default: ./config.yaml, else /etc/emotiond/config.yaml"
+    )
+    common.add_argument("--set", action="append", default=[], metavar="A.B=V", dest="overrides", help="one setting")
+    common.add_argument("--debug", action="store_true", help="tracebacks, and log.level: debug")
+
+    parser = argparse.ArgumentParser(
+        prog="emotiond", description="Emotion events of the faces before a camera, by MQTT."
+    )
+    parser.add_argument("--version", action="version", version=f"emotiond {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", parents=[common], help="the daemon")
+    run.add_argument(
+        "--source", metavar="S", help="instead of camera.source: builtin, a webcam's number, a file, a URL"
+    )
+    run.add_argument("--max-frames", type=positive, metavar="N", help="stop after N frames")
+    run.add_argument("--events", choices=["-"], help="also print events to standard output, as JSON lines")
+    run.add_argument("--watch", action="store_true", help="also print what a subscriber of the broker receives")
+    run.set_defaults(act=_daemon)
+
+    check = commands.add_parser("check", parents=[common], help="prove config, model, camera and broker, one by one")
+    check.add_argument("--source", metavar="S", help="instead of camera.source")
+    check.set_defaults(act=_check)
+
+    watch = commands.add_parser("watch", parents=[common], help="print the events of all devices of a broker")
+    watch.add_argument("--all", action="store_true", help="live faces and stats too")
+    watch.add_argument("--raw", action="store_true", help="topics and payloads as they come")
+    watch.set_defaults(act=_watch)
+
+    fleet_commands.add_to(commands, common)
+
+    people_commands.add_to(commands, common)
+    return parser
+
+
 def _run(options: argparse.Namespace) -> int:
+    act: Callable[[argparse.Namespace], int] = options.act
     try:
-        return ACTS[options.command](options)
+        return act(options)
     except ModuleNotFoundError as error:
         if error.name != "cv2":
             raise
@@ -75,18 +115,24 @@ def _run(options: argparse.Namespace) -> int:
 def _daemon(options: argparse.Namespace) -> int:
     from edge import configfile
 
-    settings = configfile.load(options.config, options.overrides, options.source)
-    _set_up_logging("debug" if options.debug else settings.log.level)
+    overrides = [*options.overrides, *(["log.level=debug"] if options.debug else [])]
+    read = partial(configfile.load, options.config, overrides, options.source)
+    settings = read()
+    set_up_logging(settings.log.level)
     from edge import app
+    from edge.loop import Wishes
 
-    wishes = app.Wishes()
+    wishes = Wishes()
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        wishes.stop = True
+    def wish(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            wishes.reload = True
+        else:
+            wishes.stop = True
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    app.run(settings, wishes, options.max_frames, print_events=options.events == "-", watch=options.watch)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, wish)
+    app.run(settings, wishes, options.max_frames, options.events == "-", options.watch, reread=read)
     return 0
 
 
@@ -94,7 +140,7 @@ def _check(options: argparse.Namespace) -> int:
     from edge import configfile
 
     settings = configfile.load(options.config, options.overrides, options.source)
-    _set_up_logging("error")
+    set_up_logging("error")
     from edge.check import check
 
     return check(settings, sys.stdout)
@@ -107,7 +153,7 @@ def _watch(options: argparse.Namespace) -> int:
     from edge.watch import Subscriber
 
     settings = configfile.load(options.config, options.overrides).mqtt
-    _set_up_logging("info")
+    set_up_logging("info")
     # A wrong name should be told at once; later losses are waited out.
     Dialer(settings, passing_client_id("watch")).dial(lambda *_: None, lambda: None).close()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -117,119 +163,3 @@ def _watch(options: argparse.Namespace) -> int:
     ):
         writer.closed.wait()
     return 0
-
-
-def _forget(options: argparse.Namespace) -> int:
-    from edge import configfile
-
-    settings = configfile.load(options.config, options.overrides)
-    _set_up_logging("info")
-    from edge.forget import forget
-
-    for topic in forget(settings):
-        sys.stdout.write(f"{topic}\n")
-    return 0
-
-
-def _model(options: argparse.Namespace) -> int:
-    from edge import configfile
-
-    config = configfile.load(options.config, options.overrides).model
-    _set_up_logging("debug" if options.debug else "warning")
-    from edge import bundle
-
-    if options.model_command == "verify":
-        found, signer = bundle.verify(options.bundle, config, options.unsigned)
-        sys.stdout.write(f"{found}: sound on this device; {signer}\n")
-        return 0
-    store = bundle.Store(config)
-    if options.model_command == "install":
-        found, _ = bundle.verify(options.bundle, config, options.unsigned)
-        store.install(found, options.downgrade)
-        done = f"{found} is installed"
-    else:
-        done = f"back to {store.rollback() or bundle.SHIPPED}"
-    sys.stdout.write(f"{done}; the daemon takes it at its next start\n")
-    return 0
-
-
-def _image(options: argparse.Namespace) -> int:
-    _set_up_opencv()
-    from edge import configfile
-
-    config = configfile.load(options.config, options.overrides, detector=options.detector)
-    _set_up_logging("debug" if options.debug else "warning")
-    from edge import stills
-
-    return stills.run(config, options.inputs, options.output_image, options.output_csv, options.json)
-
-
-def _video(options: argparse.Namespace) -> int:
-    _set_up_opencv()
-    from edge import configfile
-
-    config = configfile.load(options.config, options.overrides, options.source, options.detector)
-    _set_up_logging("debug" if options.debug else "warning")
-    from edge import video
-
-    outputs = video.Outputs(options.output_video, options.output_csv, options.output_timeline)
-    video.run(config, outputs, bars=not options.no_bars)
-    return 0
-
-
-def _preview(options: argparse.Namespace) -> int:
-    _set_up_opencv()
-    from edge import configfile
-
-    config = configfile.load(options.config, options.overrides, options.source, options.detector)
-    _set_up_logging("debug" if options.debug else config.log.level)
-    from edge import preview
-
-    # A camera in the settings is as good as one on the command line.
-    given = options.source is not None or config.camera.source != "builtin"
-    preview.run(config, given, options.stills)
-    return 0
-
-
-def _web(options: argparse.Namespace) -> int:
-    _set_up_opencv()
-    from edge import configfile
-
-    config = configfile.load(options.config, options.overrides)
-    _set_up_logging("debug" if options.debug else config.log.level)
-    try:
-        from edge.web import server
-    except ModuleNotFoundError as error:
-        if error.name == "cv2":
-            raise
-        raise ConfigError(f"{error.name} is not installed: pip install 'emotiond[web]'") from None
-
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    server.run(config, server.Listening(options.host, options.port, options.password_file, options.trusted_header))
-    return 0
-
-
-def _set_up_opencv() -> None:
-    """What OpenCV and FFmpeg read when they are loaded."""
-    # Held to before memory is taken for a picture.
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(PICTURE_PIXELS_MAX))
-    # What they say about damaged files and missing codecs we say better.
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-
-
-def _set_up_logging(level: str) -> None:
-    logging.basicConfig(level=level.upper(), stream=sys.stderr, format="emotiond: %(message)s")
-
-
-ACTS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "run": _daemon,
-    "check": _check,
-    "watch": _watch,
-    "forget": _forget,
-    "model": _model,
-    "image": _image,
-    "video": _video,
-    "preview": _preview,
-    "web": _web,
-}

@@ -8,21 +8,18 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
+from edge.address import check_brokers, check_host, split_address
 from edge.errors import ConfigError
 from edge.settings import TOPIC_LEVEL_MAX, FilePath, Port, Probability, Seconds, Settings, TopicLevel, check_retries
 
 PASSWORD_MAX = 65535  # bytes; MQTT's limit
 
+Host = Annotated[str, AfterValidator(check_host)]
+
 
 def without_secret(source: int | str) -> str:
     """A source as it may be shown: without what stands before the @ of a URL."""
     return re.sub("//.*@", "//", str(source))
-
-
-def _host(text: str) -> str:
-    if not text or "/" in text or text.isspace() or (text.count(":") == 1):
-        raise ValueError("must be 'embedded', or a host's name or address alone; its port goes to mqtt.port")
-    return text
 
 
 def _source(value: Any) -> Any:
@@ -143,7 +140,7 @@ class EmotionConfig(Settings):
 class MqttConfig(Settings):
     """The broker and what is published."""
 
-    broker: Annotated[str, AfterValidator(_host)] | None = "embedded"
+    broker: Annotated[Host | tuple[str, ...] | None, BeforeValidator(check_brokers)] = "embedded"
     port: Port | None = None
     base_topic: TopicLevel = "emotiond"
     client_id: Annotated[str, Field(min_length=1, max_length=128)] | None = None
@@ -187,7 +184,14 @@ class MqttConfig(Settings):
         """As configured; when nothing is said, every broker that is not on this machine is asked for TLS."""
         if self.tls is not None:
             return self.tls
-        return bool(self.ca_file or self.cert_file or self.broker not in ("embedded", "localhost", "127.0.0.1", "::1"))
+        named = self.brokers if isinstance(self.broker, str) else [split_address(each)[0] for each in self.brokers]
+        hosts = set(named)
+        return bool(self.ca_file or self.cert_file or hosts - {"embedded", "localhost", "127.0.0.1", "::1"})
+
+    @property
+    def brokers(self) -> tuple[str, ...]:
+        """As configured; of one as of several. Empty where none is wanted."""
+        return (self.broker,) if isinstance(self.broker, str) else self.broker or ()
 
     @property
     def password(self) -> str | None:

@@ -3,6 +3,7 @@
 import secrets
 import ssl
 import threading
+import zlib
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from edge.address import split_address
 from edge.config import MqttConfig
 from edge.errors import ConfigError, ServiceUnavailableError
 
@@ -155,7 +157,9 @@ class Dialer:
 
     def __init__(self, config: MqttConfig, client_id: str) -> None:
         self._config, self._client_id = config, client_id
-        self.host, self.port = broker_address(config)
+        self._addresses = broker_addresses(config)
+        # A fleet with one list spreads over its brokers; one device always begins with the same.
+        self._at = zlib.crc32(client_id.encode()) % len(self._addresses)
         # Here and not at each connection: what is wrong in the settings is told at once, where it ends the program.
         self._password = config.password
         self._tls = tls_context(config) if config.use_tls else None
@@ -164,8 +168,29 @@ class Dialer:
     def dial(self, prepare: Callable[[paho.Client, str], None], wake: Callable[[], None]) -> Connection:
         """A connection that stands; `prepare` sees the client and the protocol before. Raises ServiceUnavailableError.
 
-        A broker that knows no MQTT 5 says so, or just hangs up: it is then spoken to in 3.1.1.
+        Of several brokers each is tried once, the one of the last connection first.
         """
+        for turn in range(len(self._addresses)):
+            try:
+                return self._dial_one(prepare, wake)
+            except ServiceUnavailableError:
+                self._at = (self._at + 1) % len(self._addresses)
+                if turn == len(self._addresses) - 1:
+                    raise
+        raise AssertionError("there is always an address")
+
+    @property
+    def host(self) -> str:
+        """Of the broker that is, or will be, connected to."""
+        return self._addresses[self._at][0]
+
+    @property
+    def port(self) -> int:
+        """Likewise."""
+        return self._addresses[self._at][1]
+
+    def _dial_one(self, prepare: Callable[[paho.Client, str], None], wake: Callable[[], None]) -> Connection:
+        """A broker that knows no MQTT 5 says so, or just hangs up: it is then spoken to in 3.1.1."""
         try:
             return self._dial(self._protocol, prepare, wake)
         except (BrokerRefusesError, _NoAnswerError) as error:
@@ -194,10 +219,13 @@ def passing_client_id(purpose: str) -> str:
     return f"emotiond-{purpose}-{secrets.token_hex(4)}"
 
 
-def broker_address(config: MqttConfig) -> tuple[str, int]:
-    """Host and port of a broker that is not embedded, or where an embedded one is by default."""
-    host = "127.0.0.1" if config.embedded or config.broker is None else config.broker
-    return host, config.port or (TLS_PORT if config.use_tls else PORT)
+def broker_addresses(config: MqttConfig) -> list[tuple[str, int]]:
+    """Hosts and ports of brokers that are not embedded, or where an embedded one is by default."""
+    default_port = config.port or (TLS_PORT if config.use_tls else PORT)
+    if config.embedded or config.broker is None:
+        return [("127.0.0.1", default_port)]
+    split = [split_address(each) if isinstance(config.broker, tuple) else (each, None) for each in config.brokers]
+    return [(host, port or default_port) for host, port in split]
 
 
 def tls_context(config: MqttConfig) -> ssl.SSLContext:

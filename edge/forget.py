@@ -22,7 +22,9 @@ def forget(config: Config) -> list[str]:
     """
     settings = config.mqtt
     if settings.embedded or settings.broker is None:
-        raise ConfigError(f"mqtt.broker: {settings.broker or 'null'}: keeps nothing; name the broker to forget at")
+        raise ConfigError(
+            f"mqtt.broker: {'embedded' if settings.embedded else 'null'}: keeps nothing; name the broker to forget at"
+        )
     topics = Topics(settings.base_topic, config.device, config.camera.name)
     told = announcement(config.homeassistant.prefix or DEFAULT_PREFIX, topics, False, settings.stats_interval_s)
     retained = [told.topic, topics.of_camera("emotion"), topics.of_camera("status"), topics.status]

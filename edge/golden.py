@@ -1,10 +1,14 @@
-"""The golden set: made pictures, and the scores that a sound copy of the shipped network gives them on any device."""
+"""The golden set: made pictures, and the scores that a sound copy of a network gives them on any device."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from edge.classifier import TfliteClassifier
+from edge.errors import ConfigError
+
+NAME = "golden.npz"  # beside the network
 
 
 def deviation(classifier: TfliteClassifier, golden: Path, name: str = "int8") -> tuple[float, float]:
@@ -14,3 +18,23 @@ def deviation(classifier: TfliteClassifier, golden: Path, name: str = "int8") ->
     with np.load(golden) as arrays:
         found = np.stack([scores.values for scores in classifier.classify(list(arrays["inputs"]))])
         return float(np.abs(found - arrays[f"{name}_scores"]).max()), float(arrays["tolerance"])
+
+
+def prove(classifier: TfliteClassifier) -> bool:
+    """Whether there is a golden set beside the network. Raises ConfigError if the network does not hold to it."""
+    path = classifier.path.with_name(NAME)
+    if not path.is_file():
+        return False
+    try:
+        with np.load(path) as arrays:
+            names = [name for name in ("int8", "float32") if str(arrays[f"{name}_sha256"]) == classifier.sha256]
+        if not names:
+            raise ConfigError(f"model.path: {classifier.path}: not the network of the {NAME} beside it: copy both")
+        off, tolerance = deviation(classifier, path, names[0])
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise ConfigError(f"model.path: {path}: cannot be read: {error}") from None
+    if not off <= tolerance:  # written so that NaN fails
+        raise ConfigError(
+            f"model.path: {classifier.path}: a score is off by {off:.2f}: damaged, or {classifier.runtime} is unsound"
+        )
+    return True

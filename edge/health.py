@@ -40,6 +40,10 @@ class Notifier:
             channel.setblocking(False)
             channel.sendto("\n".join(lines).encode(), self._address)
 
+    def reloading(self) -> None:
+        """New settings are read; `READY=1` ends it."""
+        self.say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+
     def alive(self) -> None:
         """Feed the watchdog; call it from the loop only, as often as you like."""
         now = time.monotonic()

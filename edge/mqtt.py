@@ -15,6 +15,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
 
 from edge.backoff import Backoff
+from edge.commands import Command, NotACommandError, parse
 from edge.config import MqttConfig
 from edge.connection import IN_FLIGHT_MAX, BrokerRefusesError, Connection, Dialer, signature, signer
 from edge.discovery import Announcement
@@ -36,8 +37,8 @@ CHECK_S = 1.0  # between looks at a connection that gave no sign
 class MqttLink:
     """A sink that never blocks: every method but `__exit__` only leaves a message for the sending thread.
 
-    `on_command` is called on the network thread with `pause` or `resume`, if `config.commands` allows it.
-    `announcement` tells Home Assistant of the device.
+    `on_command` is called on the network thread, if `config.commands` allows it. `announcement` tells Home Assistant of
+    the device.
     """
 
     def __init__(
@@ -47,10 +48,10 @@ class MqttLink:
         topics: Topics,
         origin: Origin,
         spool: Spool,
-        on_command: Callable[[str], None],
+        on_command: Callable[[Command], None],
         announcement: Announcement | None = None,
     ) -> None:
-        self._config, self._dialer, self._topics, self._origin = config, dialer, topics, origin
+        self._config, self._dialer, self._topics, self.origin = config, dialer, topics, origin
         self._on_command, self._announcement = on_command, announcement
         self._spool = spool
         self._retained: dict[str, str] = {}
@@ -65,7 +66,7 @@ class MqttLink:
         self._heard_at = 0.0  # when the broker last acknowledged something, or had nothing to acknowledge
         self._live_due_at = 0.0
         self._shown: tuple[str | None, int] | None = None  # dominant emotion and number of faces last told
-        self._said_refused = self._said_rival = False
+        self._said_refused = self._said_rival = self._said_command = False
         self._instance = secrets.token_hex(4)  # tells our own words from those of another that has our name
         self._connected_before = self._rival = False
         self._events_refused, self._live_dropped = 0, 0
@@ -111,7 +112,7 @@ class MqttLink:
 
     def publish(self, event: Event) -> None:
         """Send an event, now or when the broker is back. When the spool is full its oldest event goes."""
-        self._spool.append(self._topics.of_camera("events"), encode(event_message(event, self._origin)))
+        self._spool.append(self._topics.of_camera("events"), encode(event_message(event, self.origin)))
 
     def show(self, sight: Sight) -> None:
         """Send the faces of a frame, at most `live_rate_hz`; and the dominant emotion when it changes."""
@@ -119,12 +120,12 @@ class MqttLink:
         shown = (face.emotion if face else None, len(sight.readings))
         if shown != self._shown:
             self._shown = shown
-            message = emotion_message(sight.readings, sight.frame.wall_time, self._origin)
+            message = emotion_message(sight.readings, sight.frame.wall_time, self.origin)
             self._set_state(self._topics.of_camera("emotion"), encode(message))
         now = time.monotonic()
         if self._config.live_rate_hz > 0 and now >= self._live_due_at:
             self._live_due_at = now + 1 / self._config.live_rate_hz
-            self._pass(self._topics.of_camera("faces"), encode(faces_message(sight, self._origin)))
+            self._pass(self._topics.of_camera("faces"), encode(faces_message(sight, self.origin)))
 
     def camera_status(self, status: str) -> None:
         """Say `online`, `offline` or `paused` of the camera."""
@@ -268,11 +269,12 @@ class MqttLink:
             if message.payload == b"online" and not message.retain:
                 self._announce()
             return
-        for command in ("pause", "resume"):
-            if message.topic == self._topics.command(command) and not message.retain:
-                self._on_command("resume" if message.payload == b"off" else command)
-                return
-        log.warning("%r: not a command; known are pause and resume, not retained", message.topic[-80:])
+        try:
+            self._on_command(parse(message.topic.rpartition("/")[2], message.payload, message.retain))
+        except (NotACommandError, UnicodeDecodeError) as error:
+            if not self._said_command:  # once: whoever may publish there must not fill the log
+                log.warning("%s: not obeyed: %s; more of the kind will not be told", self._topics.command("+"), error)
+            self._said_command = True
 
     def _hear_status(self, message: paho.MQTTMessage) -> None:
         """Our own status, said by another: two of one name. Not every broker tells whom it throws out why.

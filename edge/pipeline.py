@@ -105,6 +105,10 @@ class Pipeline:
         self._last_frame = frame
         return Sight(frame, readings, events)
 
+    def use(self, classifier: Classifier) -> None:
+        """Read with another network from now on; what is known of the faces stays."""
+        self._classifier = classifier
+
     def finish(self) -> Sight | None:
         """End all faces, because no frame follows for now; None if there never was a frame."""
         self._forget()

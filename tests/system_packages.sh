@@ -2,7 +2,7 @@
 # What the tests need from Debian: a broker, and an RTSP server made of GStreamer. Tests skip, with a reason,
 # where this could not be installed (no apt, no rights).
 set -eu
-packages="minisign mosquitto mosquitto-clients python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base
+packages="minisign nats-server mosquitto mosquitto-clients python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base
   gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly ffmpeg
   xvfb openbox xdotool chromium fonts-dejavu-core"
 command -v apt-get >/dev/null || exit 0

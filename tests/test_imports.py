@@ -10,27 +10,21 @@ import pytest
 from conftest import ROOT
 
 EDGE = sorted((ROOT / "edge").glob("*.py"))
-WORKSTATION = {
-    "tensorflow",
-    "keras",
-    "torch",
-    "jax",
-    "matplotlib",
-    "training",
-    "convert",
-    "benchmarks",
+WORKSTATION = {"tensorflow", "keras", "torch", "jax", "matplotlib", "training", "convert", "benchmarks"} | {
     "nicegui",
     "fastapi",
 }
 # From DESIGN: the contract, then what adapts the world to it, then what composes.
 LAYERS = [
-    {"labels", "errors", "backoff", "quantization", "records", "quiet", "arguments"},
+    {"labels", "errors", "address", "console", "backoff", "commands", "quantization", "records", "quiet"},
     {"preprocess", "settings", "config", "contract", "configfile", "clip", "eventfile", "spool", "motion", "minisign"},
     {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace", "discovery"},
     {"camera", "files", "haar", "mtcnn", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
     | {"draw", "output", "videofile", "metrics"},
-    {"app", "golden", "forget", "timeline"},
-    {"check", "stills", "bundle", "video", "preview"},
+    {"golden", "loop", "forget", "timeline"},
+    {"app"},
+    {"check", "stills", "fleet", "bundle", "video", "preview", "web"},
+    {"fleet_commands", "people_commands"},
     {"cli"},
     {"__main__"},
 ]

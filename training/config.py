@@ -56,7 +56,7 @@ class TrainConfig:
     doubt: float = 0.5
     """Share of a label's weight that goes to the votes when none of FER+'s taggers saw that emotion."""
     label_smoothing: float = 0.05
-    calibration_share: float = 0.8
+    calibration_share: float = 0.7
     """Of FER2013's labels, the rest being votes, in what sets how often each emotion is named; 1 names "neutral" less
     and the others more, as the labels do, at the cost of agreement with FER+'s majorities."""
     balance: Balance = "none"
@@ -71,19 +71,19 @@ class TrainConfig:
     """The finished network looks at the mirror image too. Not for pictures in which left and right mean something."""
 
     flip: float = 0.5
-    shift: float = 0.1
+    shift: float = 0.06
     """Of the side, each way."""
-    rotation: float = 12.0
-    zoom: float = 0.12
-    shear: float = 0.08
-    jitter: float = 0.04
+    rotation: float = 10.0
+    zoom: float = 0.1
+    shear: float = 0.05
+    jitter: float = 0.03
     """Detector jitter: standard deviation of a Haar box's corner and side, of the side."""
-    contrast: float = 0.3
-    brightness: float = 25.0
+    contrast: float = 0.25
+    brightness: float = 20.0
     """Grey levels."""
-    damage: float = 0.25
+    damage: float = 0.12
     """Share of images that a poor camera spoils: few pixels, blur, JPEG, or a dark and noisy sensor."""
-    erasing: float = 0.25
+    erasing: float = 0.15
     """Share of images that lose a rectangle."""
     mixup_alpha: float = 0.2
     """Of the Beta distribution; 0 is off. On to the last epoch: without it the end learns label noise."""

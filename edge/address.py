@@ -1,0 +1,31 @@
+"""Where a broker is, as the settings say it."""
+
+from typing import Any
+
+
+def check_host(text: str) -> str:
+    """Of one broker: a host alone. Raises ValueError."""
+    if not text or "/" in text or text.isspace() or (text.count(":") == 1):
+        raise ValueError("must be 'embedded', or a host's name or address alone; its port goes to mqtt.port")
+    return text
+
+
+def check_brokers(value: Any) -> Any:
+    """Of several: a tuple of what `split_address` takes; else as it is. Raises ValueError."""
+    if not isinstance(value, list):
+        return value
+    if not value or not all(isinstance(each, str) for each in value) or len(set(value)) < len(value):
+        raise ValueError("must be a list of different brokers, each a host's name, an address or host:port")
+    for each in value:
+        host, port = split_address(each)
+        if not host or "/" in host or host.isspace() or host == "embedded" or not (port is None or 1 <= port <= 65535):
+            raise ValueError(f"{each!r}: must be a host's name, an address or host:port")
+    return tuple(value)
+
+
+def split_address(text: str) -> tuple[str, int | None]:
+    """`host`, `host:port`, `[address]:port` or a bare IPv6 address; a port of 0 is one that is not a number."""
+    host, colon, port = text.rpartition(":")
+    if not colon or (":" in host and not host.endswith("]")):
+        return text.strip("[]"), None
+    return host.strip("[]"), int(port) if port.isascii() and port.isdigit() else 0

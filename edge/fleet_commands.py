@@ -1,0 +1,89 @@
+"""The commands of who runs several devices: `forget`, `model`, `fleet-sim`. What is heavy is imported when needed."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from edge.console import positive, set_up_logging
+from edge.errors import ConfigError, ServiceUnavailableError, UsageError
+
+
+def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add them to the command line. commands: argparse's subparsers; common: options that each has."""
+    forget = commands.add_parser("forget", parents=[common], help="take what the broker keeps of this device away")
+    forget.set_defaults(act=_forget)
+
+    fleet = commands.add_parser("fleet-sim", parents=[common], help="many simulated devices against the broker")
+    fleet.add_argument("--devices", type=positive, default=10, metavar="N")
+    fleet.add_argument("--rate", type=float, default=1.0, metavar="R", help="events/s of each device; default 1")
+    fleet.add_argument("--seconds", type=float, default=30.0, metavar="S")
+    fleet.add_argument("--patience", type=float, default=60.0, metavar="S", help="for what has not arrived by then")
+    fleet.add_argument("--readers", type=positive, default=1, metavar="N", help="that share the events (MQTT 5)")
+    fleet.set_defaults(act=_fleet)
+
+    model = commands.add_parser("model", help="signed bundles of a network: verify, install, rollback")
+    acts = model.add_subparsers(dest="model_command", required=True, metavar="ACT")
+    for name, what in [
+        ("verify", "prove a bundle's signature, and its network on this device"),
+        ("install", "verify it, and take it at the daemon's next start"),
+        ("rollback", "change it for the one before"),
+    ]:
+        act = acts.add_parser(name, parents=[common], help=what)
+        if name != "rollback":
+            act.add_argument("bundle", type=Path, metavar="BUNDLE", help="its signature lies beside it: BUNDLE.minisig")
+            act.add_argument("--unsigned", action="store_true", help="ask for no signature")
+        if name == "install":
+            act.add_argument("--downgrade", action="store_true", help="also one that is not newer")
+    model.set_defaults(act=_model)
+
+
+def _forget(options: argparse.Namespace) -> int:
+    from edge import configfile
+
+    settings = configfile.load(options.config, options.overrides)
+    set_up_logging("info")
+    from edge.forget import forget
+
+    for topic in forget(settings):
+        sys.stdout.write(f"{topic}\n")
+    return 0
+
+
+def _fleet(options: argparse.Namespace) -> int:
+    from edge import configfile
+
+    settings = configfile.load(options.config, options.overrides).mqtt
+    if settings.embedded or settings.broker is None:
+        raise ConfigError("mqtt.broker: fleet-sim needs a broker that runs")
+    if not (options.rate > 0 and options.seconds > 0):
+        raise UsageError("--rate and --seconds must be more than 0")
+    set_up_logging("error" if not options.debug else "debug")
+    from edge.fleet import simulate
+
+    report = simulate(settings, options.devices, options.rate, options.seconds, options.patience, options.readers)
+    sys.stdout.write(json.dumps(report, indent=1) + "\n")
+    return 0 if not report["lost"] else ServiceUnavailableError.exit_code
+
+
+def _model(options: argparse.Namespace) -> int:
+    from edge import configfile
+
+    config = configfile.load(options.config, options.overrides).model
+    set_up_logging("debug" if options.debug else "warning")
+    from edge import bundle
+
+    if options.model_command == "verify":
+        found, signer = bundle.verify(options.bundle, config, options.unsigned)
+        sys.stdout.write(f"{found}: sound on this device; {signer}\n")
+        return 0
+    store = bundle.Store(config)
+    if options.model_command == "install":
+        found, _ = bundle.verify(options.bundle, config, options.unsigned)
+        store.install(found, options.downgrade)
+        done = f"{found} is installed"
+    else:
+        done = f"back to {store.rollback() or bundle.SHIPPED}"
+    sys.stdout.write(f"{done}; the daemon takes it at its next start\n")
+    return 0

@@ -1,0 +1,118 @@
+"""Outgrowing one broker: a list of them, a cluster whose node is killed, several readers that share the events."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import Broker, Daemon, free_port, is_open, plain, wait_for
+from edge.backoff import Backoff
+
+NODES = 3
+
+
+def brokers(*ports: int) -> list[str]:
+    return ["--set", f"mqtt.broker={json.dumps([f'127.0.0.1:{port}' for port in ports])}", "--set", "device=pi"]
+
+
+def report(daemon: Daemon, timeout: float = 240) -> dict:
+    code, out, err = daemon.finish(timeout)
+    assert code == 0, out + err
+    return json.loads(out)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[tuple[list[int], list[subprocess.Popen]]]:
+    """Three NATS servers that are one MQTT broker: their ports and processes."""
+    program = shutil.which("nats-server", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip("nats-server is not installed (tests/system_packages.sh installs it)")
+    ports = [(free_port(), free_port(), free_port()) for _ in range(NODES)]
+    routes = ", ".join(f'"nats://127.0.0.1:{route}"' for _, route, _ in ports)
+    nodes = []
+    for number, (client, route, mqtt) in enumerate(ports):
+        config = tmp_path / f"n{number}.conf"
+        config.write_text(
+            f"server_name: n{number}\nlisten: 127.0.0.1:{client}\n"
+            f'jetstream {{ store_dir: "{tmp_path}/store{number}" }}\nmqtt {{ listen: 127.0.0.1:{mqtt} }}\n'
+            f"cluster {{ name: fleet, listen: 127.0.0.1:{route}, routes: [{routes}] }}\n"
+        )
+        nodes.append(subprocess.Popen([program, "-c", config], stderr=subprocess.DEVNULL))
+    mqtt_ports = [mqtt for _, _, mqtt in ports]
+    wait_for(lambda: all(is_open(port) for port in mqtt_ports), "the nodes listen")
+    yield mqtt_ports, nodes
+    for node in nodes:
+        node.kill()
+        node.wait()
+
+
+def test_a_fleet_on_a_cluster_loses_nothing_when_a_node_is_killed(cluster, start) -> None:
+    ports, nodes = cluster
+    # The nodes must have found each other before a session can be made: the first tries may fail.
+    wait_for(
+        lambda: start("fleet-sim", "--devices", "1", "--seconds", "0.5", *brokers(*ports)).finish()[0] == 0, "a quorum"
+    )
+    daemon = start("fleet-sim", "--devices", "12", "--seconds", "20", "--patience", "120", *brokers(*ports), "--debug")
+    for line in daemon.process.stderr:
+        if "devices are connected" in line:
+            break
+    time.sleep(3)
+    nodes[1].send_signal(signal.SIGKILL)
+    made = report(daemon)
+    assert (made["published"], made["lost"], made["drops"]) == (240, 0, 0)
+    # Some had chosen the node that was killed, and found another.
+    assert made["outages"]["count"] >= 1
+    assert made["offline_at_the_end"] == 0
+
+
+def test_several_readers_share_the_events(broker: Broker, subscribe, start) -> None:
+    subscriber = subscribe(broker.port, "#")
+    options = [*plain(broker.port), "--readers", "3", "--devices", "6", "--rate", "5", "--seconds", "4"]
+    made = report(start("fleet-sim", *options))
+    assert (made["published"], made["arrived"], made["lost"]) == (120, 120, 0)
+    assert sum(made["by_reader"]) == 120 and min(made["by_reader"]) > 0
+    assert made["bytes_per_event"] > 300
+    # It stays below a base of its own, and leaves nothing retained.
+    late = subscribe(broker.port, "#")
+    late.publish("mark", "x")
+    wait_for(lambda: late.texts("mark"), "what is retained came before")
+    assert [topic for topic, _, _ in late.messages] == ["mark"]
+    assert all(topic.startswith("emotiond-sim-") for topic, _, _ in subscriber.messages if topic != "mark")
+
+
+def test_the_daemon_finds_the_broker_of_its_list_that_lives(broker_at, subscribe, start) -> None:
+    one, other = broker_at(), broker_at()
+    one.kill()
+    seen = subscribe(other.port)
+    daemon = start("run", *brokers(one.port, other.port), "--set", "mqtt.retry_min_s=0.1")
+    wait_for(lambda: seen.events(), "events at the one that lives")
+    one.start()
+    first = subscribe(one.port)
+    other.kill()
+    wait_for(lambda: first.events(), "events at the one that came back")
+    assert daemon.stop()[0] == 0
+
+
+def test_fleet_sim_says_what_it_lacks(start) -> None:
+    code, _, err = start("fleet-sim").finish()
+    assert (code, "mqtt.broker" in err) == (78, True)
+    code, _, err = start("fleet-sim", *brokers(free_port(), free_port())).finish()
+    assert (code, err.count("\n"), "cannot be reached" in err) == (69, 1, True)
+
+
+@pytest.mark.parametrize("wrong", ['["embedded", "a"]', "[a, a]", "[]", '["a:port"]', '["a:0"]', '["mqtt://a"]', "[1]"])
+def test_a_wrong_list_is_told(wrong: str, start) -> None:
+    code, _, err = start("check", "--set", f"mqtt.broker={wrong}").finish()
+    assert (code, err.count("\n"), "mqtt.broker" in err) == (78, 1, True)
+
+
+def test_a_large_fleet_may_come_back_slowly() -> None:
+    # 100,000 devices that all come back within three seconds are no help to a broker that restarts.
+    delays = [Backoff(60, 600, brisk_for_s=60).next() for _ in range(200)]
+    assert min(delays) >= 30 and max(delays) - min(delays) > 20

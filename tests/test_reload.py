@@ -1,0 +1,184 @@
+"""New settings and networks for a daemon that runs: taken whole or not at all."""
+
+import json
+import shutil
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conftest import ROOT, Broker, Daemon, free_port, wait_for
+
+SHIPPED = ROOT / "edge/models"
+# A face is there, and told, in every second; no end, and an event for each change at once.
+LIVELY = {"emotion": {"dwell_s": 0.0, "min_confidence": 0.0, "smoothing_s": 0.0}}
+
+
+class Service:
+    """A daemon on a settings file, with the socket on which it speaks to systemd."""
+
+    def __init__(self, folder: Path, start: Callable[..., Daemon], broker: Broker, **settings: object) -> None:
+        self.path, self.said = folder / "config.yaml", []
+        self._mqtt = {"broker": "127.0.0.1", "port": broker.port, "commands": True, "stats_interval_s": 0.5}
+        self.write(**settings)
+        self._channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._channel.bind(str(folder / "notify"))
+        self._channel.settimeout(60)
+        self.daemon = start("run", "--config", str(self.path), env={"NOTIFY_SOCKET": str(folder / "notify")})
+        self.hear_until("READY=1")
+
+    def write(self, **settings: object) -> None:
+        mqtt = {**self._mqtt, **settings.pop("mqtt", {})}
+        self.path.write_text(yaml.safe_dump({"device": "pi", "mqtt": mqtt, **LIVELY, **settings}))
+
+    def hear_until(self, word: str) -> list[str]:
+        """Everything that systemd is told up to a message with this word."""
+        heard: list[str] = []
+        while not any(word in message for message in heard):
+            heard.append(self._channel.recv(4096).decode())
+        return heard
+
+    def reload(self, **settings: object) -> list[str]:
+        """SIGHUP on these settings; what systemd is told until it is ready again."""
+        self.write(**settings)
+        self.daemon.process.send_signal(signal.SIGHUP)
+        return self.hear_until("READY=1")
+
+    def stop(self) -> str:
+        code, _, err = self.daemon.stop()
+        assert (code, "Traceback" in err) == (0, False), err
+        return err
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+@pytest.fixture
+def service(tmp_path: Path, start, broker: Broker) -> Iterator[Callable[..., Service]]:
+    running: list[Service] = []
+
+    def begin(**settings: object) -> Service:
+        running.append(Service(tmp_path, start, broker, **settings))
+        return running[-1]
+
+    yield begin
+    for each in running:
+        each.close()
+
+
+def models(subscriber) -> set[str]:
+    """The networks that the newest figures name."""
+    return {json.loads(text)["model"] for text in subscriber.texts("emotiond/pi/stats")[-1:]}
+
+
+def test_a_new_camera_name_and_pace_are_taken_without_a_restart(service, broker: Broker, subscribe) -> None:
+    subscriber = subscribe(broker.port)
+    running = service()
+    wait_for(lambda: subscriber.events(), "a face")
+    heard = running.reload(camera={"name": "door"})
+    assert any(message.startswith("RELOADING=1\nMONOTONIC_USEC=") for message in heard)
+    wait_for(lambda: subscriber.texts("emotiond/pi/door/events"), "a face at the door")
+    assert json.loads(subscriber.texts("emotiond/pi/door/events")[0])["camera"] == "door"
+    old = [json.loads(text)["type"] for text in subscriber.texts("emotiond/pi/camera/events")]
+    assert old.count("new") == old.count("end")
+    assert subscriber.texts("emotiond/pi/camera/status")[-1] == "offline"
+    assert subscriber.texts("emotiond/pi/door/status")[-1] == "online"
+    assert subscriber.texts("emotiond/pi/status")[-1] == "online"
+    assert "the settings were read again" in running.stop()
+
+
+@pytest.mark.parametrize(
+    ("bad", "expected"),
+    [
+        ({"camera": {"sorce": 1}}, "camera.sorce: unknown key, did you mean source?"),
+        ({"model": {"path": "/nowhere.tflite"}}, "model.path: /nowhere.tflite: cannot be read"),
+        ({"detector": {"cascade": "/nowhere.xml"}}, "detector.cascade: /nowhere.xml"),
+        ({"camera": {"source": "/nowhere.mkv"}}, "camera.source: /nowhere.mkv: no such file"),
+        ({"mqtt": {"username": "u", "password_env": "NOT_SET"}}, "mqtt.password_env: the environment variable NOT_SET"),
+        ({"spool": {"max_events": 5}}, "spool: a change of it needs a restart"),
+    ],
+)
+def test_settings_that_cannot_work_leave_the_old_ones_running(
+    service, broker: Broker, subscribe, bad: dict, expected: str
+) -> None:
+    subscriber = subscribe(broker.port)
+    running = service()
+    # What is good in them is not used either.
+    running.reload(**{"emotion": {"dwell_s": 99.0}, "camera": {"name": "door"}, **bad})
+    subscriber.messages.clear()
+    wait_for(lambda: subscriber.texts("emotiond/pi/camera/faces"), "the old camera is looked at")
+    err = running.stop()
+    assert subscriber.texts("emotiond/pi/status") == ["stopped"]
+    assert subscriber.texts("emotiond/pi/door/status") == []
+    assert err.count("reload refused, the old settings stay") == 1
+    assert expected in err
+
+
+def test_a_command_reloads_and_a_strange_one_does_not(service, broker: Broker, subscribe) -> None:
+    subscriber = subscribe(broker.port)
+    running = service()
+    running.write(camera={"name": "door"})
+    wait_for(lambda: subscriber.texts("emotiond/pi/status") == ["online"], "connected")
+    for name, payload in (("explode", ""), ("reload", "x" * 65), ("Reload", "")):
+        subscriber.publish(f"emotiond/pi/cmd/{name}", payload)
+    subscriber.publish("emotiond/pi/cmd/reload", "")
+    wait_for(lambda: "online" in subscriber.texts("emotiond/pi/door/status"), "the new settings are in force")
+    err = running.stop()
+    assert err.count("not obeyed") == 1
+    assert "'explode' is none of pause, resume, reload" in err
+    assert err.count("the settings were read again") == 1
+
+
+def test_a_network_is_swapped_once_it_is_proved_and_faces_stay(service, broker: Broker, subscribe, tmp_path) -> None:
+    subscriber = subscribe(broker.port)
+    mine = tmp_path / "net.tflite"
+    shutil.copy(SHIPPED / "int8.tflite", mine)
+    shutil.copy(SHIPPED / "golden.npz", tmp_path)
+    running = service(model={"path": str(mine)})
+    wait_for(lambda: models(subscriber), "figures")
+    before = models(subscriber)
+
+    whole = (SHIPPED / "float32.tflite").read_bytes()
+    mine.write_bytes(whole[: len(whole) // 2])
+    running.reload(model={"path": str(mine)})
+    mine.write_bytes(whole[:-40] + bytes(40))
+    running.reload(model={"path": str(mine)})
+    (tmp_path / "golden.npz").rename(tmp_path / "elsewhere.npz")
+    mine.write_bytes(whole)
+    running.reload(model={"path": str(mine)})
+    subscriber.messages.clear()
+    wait_for(lambda: models(subscriber) == before, "the old network serves on")
+
+    (tmp_path / "elsewhere.npz").rename(tmp_path / "golden.npz")
+    running.reload(model={"path": str(mine)})
+    wait_for(lambda: models(subscriber) and models(subscriber) != before, "the new network serves")
+    err = running.stop()
+    assert err.count("reload refused") == 3
+    assert "needs its golden.npz beside it" in err
+
+
+def test_another_source_and_broker_are_taken_and_nothing_waiting_is_lost(
+    service, broker: Broker, broker_at, subscribe, video: Path
+) -> None:
+    other = broker_at()
+    subscriber = subscribe(other.port)
+    running = service(mqtt={"port": free_port()})
+    camera = {"source": str(video), "loop": True, "realtime": True}
+    running.reload(camera=camera, mqtt={"port": other.port})
+    wait_for(lambda: len([e for e in subscriber.events() if e["type"] == "new"]) >= 1, "a face of the video")
+    wait_for(lambda: subscriber.texts("emotiond/pi/camera/status")[-1:] == ["online"], "online")
+    running.stop()
+
+
+def test_a_camera_that_is_not_there_after_a_reload_is_waited_for(service, broker: Broker, subscribe) -> None:
+    subscriber = subscribe(broker.port)
+    running = service()
+    wait_for(lambda: subscriber.texts("emotiond/pi/camera/status")[-1:] == ["online"], "online")
+    running.reload(camera={"source": 97})
+    wait_for(lambda: subscriber.texts("emotiond/pi/camera/status")[-1] == "offline", "offline")
+    running.reload()
+    wait_for(lambda: subscriber.texts("emotiond/pi/camera/status")[-1] == "online", "the old one is back")
+    running.stop()
