@@ -1,6 +1,7 @@
 """The dashboard's process: the subscriber, the pages, and who may reach them."""
 
 import contextlib
+import os
 import socket
 import time
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ def run(config: Config, listening: Listening) -> None:
     try:
         listener = socket.create_server((listening.host, listening.port), family=family)
     except OSError as error:
-        problem = error.strerror or str(error)
+        problem = os.strerror(error.errno) if error.errno else str(error)
         raise ServiceUnavailableError(f"{listening.host}:{listening.port}: {problem}; --port takes another") from None
     fleet = Fleet()
     api = FastAPI(openapi_url=None)
