@@ -1,7 +1,8 @@
 # make run     set up and run the main job on the built-in clip (SOURCE=0: webcam, SOURCE=rtsp://...: stream)
 # make test    set up and run all tests          make check   format, lint, types
+# make fuzz    atheris on the parsers of settings, commands and data sets
+# make bench   speed on this machine: the network, and the pipeline (ARGS='--clip F': on that clip)
 # make soak    the long forms: thousands of events through hundreds of faults; takes minutes
-# make bench   int8 against float32 on this machine
 # make setup   .venv with what running takes     make train-setup   and what training takes
 # make clean   remove what make made
 
@@ -16,7 +17,7 @@ OPENCV := $(shell /sbin/ldconfig -p 2>/dev/null | grep -q libGL.so.1 && \
 TFLITE_RUNTIME_ENV := $(shell $(PYTHON) -c 'import sys; print(".venv-tflite-runtime/ready" if sys.version_info < (3, 12) else "")')
 PACKAGING := pyproject.toml constraints.txt
 
-.PHONY: setup train-setup run test check soak bench screenshots schemas clean
+.PHONY: setup train-setup run test check soak fuzz bench screenshots schemas clean
 
 setup: $(VENV)/ready
 
@@ -58,6 +59,13 @@ check: $(VENV)/ready-dev
 soak: $(VENV)/ready-dev
 	sh tests/system_packages.sh
 	$(BIN)/python -m pytest -m soak -s $(ARGS)
+
+# RUNS=1000000 takes from a minute (commands) to hours (settings).
+RUNS ?= 100000
+fuzz: $(VENV)/ready-dev
+	$(PIP) -c constraints.txt -e '.[fuzz]'
+	for parser in command config dataset; do \
+	  PYTHONPATH=. $(BIN)/python tests/fuzz.py $$parser -runs=$(RUNS) || exit 1; done
 
 bench: $(VENV)/ready-dev
 	$(BIN)/python -m benchmarks inference

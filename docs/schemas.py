@@ -45,6 +45,7 @@ CHANNELS: dict[str, tuple[str, int, bool, str, str]] = {
     "stats": (TOPICS.stats, 0, False, "send", "Every mqtt.stats_interval_s"),
     "pause": (TOPICS.command("pause"), 1, False, "receive", "Any payload, but `off` resumes; with mqtt.commands: true"),
     "resume": (TOPICS.command("resume"), 1, False, "receive", "Any payload; with mqtt.commands: true"),
+    "reload": (TOPICS.command("reload"), 1, False, "receive", "Reads the settings anew; with mqtt.commands: true"),
 }
 PARAMETERS = {
     "device": {"description": "The device's name (`device` in its settings)"},

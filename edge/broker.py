@@ -24,6 +24,11 @@ log = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 DEFAULT_PORT, NEXT_PORTS = 1883, range(18830, 18930)
 START_TIMEOUT_S = 10.0
+WATCH_S = 0.5  # between looks whether it lives
+RESTART_S = 5.0  # after a start that failed
+
+
+Started = tuple[Callable[[], None], Callable[[], bool]]  # ends the broker, and says whether it lives
 
 
 class EmbeddedBroker:
@@ -37,27 +42,51 @@ class EmbeddedBroker:
         self.port = self._ports[0]
         self.kind = ""
         self._stop: Callable[[], None] = lambda: None
+        self._alive: Callable[[], bool] = lambda: True
+        self._closing = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="embedded-broker", daemon=True)
 
     def __enter__(self) -> "EmbeddedBroker":
         # Debian keeps it in a folder that is not in an ordinary user's path.
-        mosquitto = shutil.which("mosquitto", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
-        self.kind = "mosquitto" if mosquitto else "amqtt"
+        self._mosquitto = shutil.which("mosquitto", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
+        self.kind = "mosquitto" if self._mosquitto else "amqtt"
         for port in self._ports:
             self.port = port
             try:
-                self._stop = _start_mosquitto(mosquitto, port) if mosquitto else _start_amqtt(port)
+                self._start()
             except _PortTakenError:
                 continue
             log.info(
                 "embedded broker: %s on %s:%d; mosquitto_sub -p %d -v -t '#' shows all", self.kind, HOST, port, port
             )
+            self._watcher.start()
             return self
         raise ServiceUnavailableError(
             f"mqtt.port: {HOST}:{self.port} is taken; for a broker that runs there: mqtt.broker: localhost"
         )
 
     def __exit__(self, *exc: object) -> None:
+        self._closing.set()
+        self._watcher.join()
         self._stop()
+
+    def _start(self) -> None:
+        start = _start_mosquitto(self._mosquitto, self.port) if self._mosquitto else _start_amqtt(self.port)
+        self._stop, self._alive = start
+
+    def _watch(self) -> None:
+        """Start it again when it died: the links come back by themselves."""
+        while not self._closing.wait(WATCH_S):
+            if self._alive():
+                continue
+            log.warning("embedded broker: %s died, and is started again", self.kind)
+            self._stop()
+            self._stop = lambda: None
+            try:
+                self._start()
+            except (_PortTakenError, ServiceUnavailableError) as error:
+                log.warning("embedded broker: cannot be started again yet: %s", error or "its port is taken")
+                self._closing.wait(RESTART_S)
 
     def settings(self, config: MqttConfig) -> MqttConfig:
         """`config`, with the address and the protocol of this broker."""
@@ -76,7 +105,7 @@ def _answers(port: int) -> bool:
         return probe.connect_ex((HOST, port)) == 0
 
 
-def _start_mosquitto(program: str, port: int) -> Callable[[], None]:
+def _start_mosquitto(program: str, port: int) -> Started:
     if _answers(port):
         raise _PortTakenError
     folder = Path(tempfile.mkdtemp(prefix="emotiond-broker-"))
@@ -126,10 +155,10 @@ def _start_mosquitto(program: str, port: int) -> Callable[[], None]:
         if said and "in use" in said[-1]:  # another took it in the same moment
             raise _PortTakenError from None
         raise ServiceUnavailableError(f"{error}: {said[-1] if said else 'no reason given'}") from None
-    return stop
+    return stop, lambda: child.poll() is None
 
 
-def _start_amqtt(port: int) -> Callable[[], None]:
+def _start_amqtt(port: int) -> Started:
     try:
         from amqtt.broker import Broker
     except ImportError:
@@ -175,7 +204,7 @@ def _start_amqtt(port: int) -> Callable[[], None]:
         thread.join(timeout=1)
 
     _await_port(port, thread.is_alive)
-    return stop
+    return stop, thread.is_alive
 
 
 def _await_port(port: int, alive: Callable[[], bool]) -> None:

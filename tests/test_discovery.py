@@ -37,7 +37,7 @@ def told(broker: Broker, subscribe, start) -> tuple[str, list[tuple[str, str]]]:
 
 def render(template: str, text: str) -> str:
     environment = jinja2.Environment()
-    environment.filters["to_json"] = json.dumps
+    environment.filters["to_json"] = lambda value: json.dumps(value, separators=(",", ":"))  # as Home Assistant does
     try:
         value_json = json.loads(text)
     except ValueError:
@@ -85,6 +85,8 @@ def test_home_assistant_itself_takes_it(told, tmp_path: Path) -> None:
     command = [*python.split(), ROOT / "tests/home_assistant.py", tmp_path / "payload.json", tmp_path / "messages.json"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    (tmp_path / "payload.json").write_text(text.replace('"event_types"', '"event_typos"'))
+    assert subprocess.run(command, capture_output=True).returncode != 0, "it takes everything"
     judged = json.loads(done.stdout.splitlines()[-1])
     components = json.loads(text)["components"]
     assert judged.keys() == components.keys()

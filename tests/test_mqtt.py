@@ -1,7 +1,9 @@
 """The link to a real broker: nothing that was published is lost, and the loop never waits."""
 
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -259,6 +261,20 @@ def test_a_broker_that_only_knows_3_1_1_is_spoken_to_in_3_1_1(refusal: bytes) ->
         assert dial(settings(listener.getsockname()[1])) == "3.1.1"
         thread.join()
     assert seen == [5, 4]
+
+
+def test_an_embedded_broker_that_dies_is_started_again(link_to, subscribe) -> None:
+    if shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin") is None:
+        pytest.skip("mosquitto is not installed")
+    with EmbeddedBroker(free_port()) as broker:
+        link = link_to(broker.settings(MqttConfig(retry_min_s=0.1)))
+        link.publish(event(1))
+        wait_for(lambda: link.queued == 0, "the first event is acknowledged")
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        names = {child: Path(f"/proc/{child}/comm").read_text().strip() for child in children}
+        os.kill(next(int(child) for child, name in names.items() if name == "mosquitto"), signal.SIGKILL)
+        link.publish(event(2))
+        wait_for(lambda: link.queued == 0, "the second event reaches the broker that follows")
 
 
 @pytest.mark.parametrize("kind", ["mosquitto", "amqtt"])
