@@ -1,12 +1,8 @@
 # make run     set up and run the main job on the built-in clip (SOURCE=0: webcam, SOURCE=rtsp://...: stream)
 # make test    set up and run all tests          make check   format, lint, types
-<<<<<<< HEAD
 # make fuzz    atheris on the parsers of settings, commands and data sets
 # make bench   speed on this machine: the network, and the pipeline (ARGS='--clip F': on that clip)
-=======
 # make soak    the long forms: thousands of events through hundreds of faults; takes minutes
-# make bench   int8 against float32 on this machine
->>>>>>> main
 # make setup   .venv with what running takes     make train-setup   and what training takes
 # make clean   remove what make made
 
@@ -39,7 +35,7 @@ $(VENV)/ready-train: $(VENV)/ready
 	@touch $@
 
 $(VENV)/ready-dev: $(VENV)/ready-train
-	$(PIP) -c constraints.txt -e '.[$(OPENCV),broker,bundle,metrics,train,dev]'
+	$(PIP) -c constraints.txt -e '.[$(OPENCV),broker,bundle,metrics,train,mtcnn,web,dev]'
 	@touch $@
 
 # tflite-runtime needs numpy 1, LiteRT's set has numpy 2: an environment of its own.
@@ -75,7 +71,7 @@ bench: $(VENV)/ready-dev
 	$(BIN)/python -m benchmarks inference
 	$(BIN)/python -m benchmarks pipeline $(ARGS)
 
-screenshots: $(VENV)/ready
+screenshots: $(VENV)/ready-dev
 	$(BIN)/python docs/screenshots.py
 
 schemas: $(VENV)/ready

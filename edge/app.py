@@ -17,7 +17,7 @@ from edge.broker import EmbeddedBroker
 from edge.camera import LiveSource, is_live
 from edge.classifier import TfliteClassifier, installed_model, shipped_model
 from edge.commands import Command
-from edge.config import CameraConfig, Config, HaarConfig, MqttConfig
+from edge.config import CameraConfig, Config, DetectorConfig, HaarConfig, MqttConfig, MtcnnConfig
 from edge.connection import Dialer
 from edge.discovery import announcement
 from edge.errors import ConfigError
@@ -27,6 +27,7 @@ from edge.haar import HaarDetector, HaarFollower
 from edge.loop import Loop, Monitor, Wishes
 from edge.messages import Origin, Topics
 from edge.mqtt import MqttLink
+from edge.mtcnn import MtcnnDetector
 from edge.pipeline import FaceDetector, FrameSource, Pipeline, Sink
 from edge.policy import EmotionPolicy
 from edge.search import FaceSearch
@@ -41,13 +42,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def build_detector(config: HaarConfig) -> FaceDetector:
+def build_detector(config: DetectorConfig) -> FaceDetector:
     """The face detector that the configuration names."""
     match config:
         case HaarConfig():
             return HaarDetector(config)
+        case MtcnnConfig():
+            return MtcnnDetector(config)
         case _:
             assert_never(config)
+
+
+def refuse_for_a_device(config: DetectorConfig) -> None:
+    """Raise ConfigError for a detector that would bring TensorFlow to a device."""
+    if not isinstance(config, HaarConfig):
+        raise ConfigError(f"detector.kind: {config.kind} is for image, video and preview; the daemon takes haar")
 
 
 def build_source(config: CameraConfig, patient: bool = False) -> FrameSource:
@@ -63,7 +72,8 @@ def build_search(config: Config) -> FaceSearch:
     # The pictures searched are small: OpenCV's own threads would cost more processor time than they save.
     cv2.setNumThreads(1)
     live = isinstance(config.camera.source, int) or is_live(config.camera.source)
-    return FaceSearch(build_detector(config.detector), HaarFollower(config.detector), config.search, live)
+    follower = HaarFollower(config.detector if isinstance(config.detector, HaarConfig) else HaarConfig())
+    return FaceSearch(build_detector(config.detector), follower, config.search, live)
 
 
 def build_pipeline(config: Config, search: FaceSearch, classifier: TfliteClassifier) -> Pipeline:
@@ -143,6 +153,7 @@ class Daemon:
 
         Raises EmotiondError.
         """
+        refuse_for_a_device(config.detector)
         old = self._config
         if old is not None:
             _refuse_what_needs_a_restart(old, config)

@@ -8,7 +8,7 @@ from typing import TextIO
 
 import numpy as np
 
-from edge.app import build_detector, build_source
+from edge.app import build_detector, build_source, refuse_for_a_device
 from edge.broker import EmbeddedBroker
 from edge.classifier import TfliteClassifier, installed_runtimes
 from edge.config import Config, without_secret
@@ -61,6 +61,7 @@ def _prove_model(config: Config) -> str:
 
 
 def _prove_detector(config: Config) -> str:
+    refuse_for_a_device(config.detector)
     build_detector(config.detector)
     return config.detector.kind
 

@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import importlib
 import logging
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from edge.errors import ConfigError
 from edge.labels import EMOTIONS
 from edge.preprocess import FACE_SIZE
 from edge.quantization import PIXEL_QUANTIZATION, Quantization, dequantize, pixels_to_int8
+from edge.quiet import silent_stderr
 from edge.records import Scores
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,7 @@ class TfliteClassifier:
         if self.runtime == "tflite-runtime" and self.path != shipped_model():
             self._try_in_a_child(module.__name__)
         try:
-            with _silent_stderr():
+            with silent_stderr():  # LiteRT tells about its delegate
                 interpreter = module.Interpreter(model_content=content, num_threads=threads)
                 interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
@@ -134,23 +134,6 @@ class TfliteClassifier:
                 f"model.path: {self.path}: {what} must be one tensor {shape} of float32 or int8, not {', '.join(found)}"
             )
         return tensors[0]
-
-
-@contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """LiteRT tells about its delegate on file descriptor 2, and has no switch for that; errors come as exceptions."""
-    try:
-        kept = os.dup(2)
-    except OSError:  # closed: nothing to keep quiet
-        yield
-        return
-    with Path(os.devnull).open("w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
 
 
 def _load_runtime(wanted: str) -> tuple[str, Any]:

@@ -11,12 +11,11 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from edge import __version__, fleet_commands
+from edge import __version__, fleet_commands, people_commands
 from edge.console import positive, set_up_logging
 from edge.errors import ConfigError, EmotiondError
 
 BUG, IO_ERROR = 70, 74  # sysexits.h: EX_SOFTWARE, EX_IOERR
-PICTURE_PIXELS_MAX = 50_000_000  # three bytes each; JPEGs of four times as many are decoded at half their size
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -93,37 +92,7 @@ def _parser() -> argparse.ArgumentParser:
 
     fleet_commands.add_to(commands, common)
 
-    image = commands.add_parser("image", parents=[common], help="read the faces of pictures")
-    image.add_argument(
-        "inputs", nargs="+", metavar="IN", help="a picture, a folder of them, or a pattern like 'a/*.jpg'"
-    )
-    image.add_argument(
-        "--output-image", metavar="P", help="the picture with faces and scores drawn in; a folder if there are several"
-    )
-    image.add_argument(
-        "--output-csv", type=Path, metavar="P", help="a row per face; how often each emotion was: P with -frequencies"
-    )
-    image.add_argument("--json", action="store_true", help="a JSON object per picture instead of a line for people")
-    image.set_defaults(act=_image)
-
-    video = commands.add_parser("video", parents=[common], help="read the faces of a video")
-    video.add_argument("source", metavar="IN", help="a video file, a folder of pictures, or builtin")
-    video.add_argument("--output-video", type=Path, metavar="P", help="a copy with faces and scores drawn in")
-    video.add_argument(
-        "--output-csv", type=Path, metavar="P", help="a row per face and frame; events: P with -events in its name"
-    )
-    video.add_argument("--output-timeline", type=Path, metavar="P", help="a picture of every face's emotions over time")
-    video.add_argument("--no-bars", action="store_true", help="no bar charts in the copy")
-    video.set_defaults(act=_video)
-
-    preview = commands.add_parser("preview", parents=[common], help="a window with the faces as they are read")
-    preview.add_argument(
-        "--source",
-        metavar="S",
-        help="a webcam's number, a file, a URL, builtin; without it, cameras are shown to pick from",
-    )
-    preview.add_argument("--stills", type=Path, default=Path(), metavar="DIR", help="where key s saves; default: here")
-    preview.set_defaults(act=_preview)
+    people_commands.add_to(commands, common)
     return parser
 
 
@@ -194,50 +163,3 @@ def _watch(options: argparse.Namespace) -> int:
     ):
         writer.closed.wait()
     return 0
-
-
-def _image(options: argparse.Namespace) -> int:
-    _set_up_opencv()
-    from edge import configfile
-
-    config = configfile.load(options.config, options.overrides)
-    set_up_logging("debug" if options.debug else "warning")
-    from edge import stills
-
-    return stills.run(config, options.inputs, options.output_image, options.output_csv, options.json)
-
-
-def _video(options: argparse.Namespace) -> int:
-    _set_up_opencv()
-    from edge import configfile
-
-    config = configfile.load(options.config, options.overrides, options.source)
-    set_up_logging("debug" if options.debug else "warning")
-    from edge import video
-
-    outputs = video.Outputs(options.output_video, options.output_csv, options.output_timeline)
-    video.run(config, outputs, bars=not options.no_bars)
-    return 0
-
-
-def _preview(options: argparse.Namespace) -> int:
-    _set_up_opencv()
-    from edge import configfile
-
-    config = configfile.load(options.config, options.overrides, options.source)
-    set_up_logging("debug" if options.debug else config.log.level)
-    from edge import preview
-
-    # A camera in the settings is as good as one on the command line.
-    given = options.source is not None or config.camera.source != "builtin"
-    preview.run(config, given, options.stills)
-    return 0
-
-
-def _set_up_opencv() -> None:
-    """What OpenCV and FFmpeg read when they are loaded."""
-    # Held to before memory is taken for a picture.
-    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(PICTURE_PIXELS_MAX))
-    # What they say about damaged files and missing codecs we say better.
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

@@ -4,62 +4,22 @@ import os
 import re
 import socket
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from edge.address import check_brokers, check_host, split_address
 from edge.errors import ConfigError
+from edge.settings import TOPIC_LEVEL_MAX, FilePath, Port, Probability, Seconds, Settings, TopicLevel, check_retries
 
 PASSWORD_MAX = 65535  # bytes; MQTT's limit
-TOPIC_LEVEL_MAX = 64  # characters; MQTT allows 65,535 bytes for a whole topic, nobody can read that
 
-
-def _topic_level(text: str) -> str:
-    """One level of an MQTT topic: a wildcard or a separator in it would publish somewhere else."""
-    if not text or len(text) > TOPIC_LEVEL_MAX or not text.isprintable() or set("+#/$") & set(text):
-        raise ValueError(f"must be 1 to {TOPIC_LEVEL_MAX} printable characters without + # / $")
-    return text
-
-
-def _file_path(path: Path) -> Path:
-    if "\0" in str(path):
-        raise ValueError("must be a file's name, without NUL")
-    return path
-
-
-TopicLevel = Annotated[str, AfterValidator(_topic_level)]
-FilePath = Annotated[Path, AfterValidator(_file_path)]
-Seconds = Annotated[float, Field(ge=0, le=3600)]
-Probability = Annotated[float, Field(ge=0, le=1)]
 Host = Annotated[str, AfterValidator(check_host)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-class _Settings(BaseModel):
-    # Strict, so that `port: "1883"` or `loop: 1` is an error and not a guess.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def without_secret(source: int | str) -> str:
     """A source as it may be shown: without what stands before the @ of a URL."""
     return re.sub("//.*@", "//", str(source))
-
-
-class _Retrying(Protocol):
-    @property
-    def retry_min_s(self) -> float: ...
-    @property
-    def retry_max_s(self) -> float: ...
-
-
-R = TypeVar("R", bound=_Retrying)
-
-
-def _check_retries(settings: R) -> R:
-    if settings.retry_min_s > settings.retry_max_s:
-        raise ValueError("retry_min_s must not be larger than retry_max_s")
-    return settings
 
 
 def _source(value: Any) -> Any:
@@ -70,7 +30,7 @@ def _source(value: Any) -> Any:
     raise ValueError("must be builtin, a webcam's number from 0, a file, a folder or pattern of pictures, or a URL")
 
 
-class CameraConfig(_Settings):
+class CameraConfig(Settings):
     """Where the frames come from."""
 
     name: TopicLevel = "camera"
@@ -88,10 +48,10 @@ class CameraConfig(_Settings):
 
     @model_validator(mode="after")
     def _retries_in_order(self) -> "CameraConfig":
-        return _check_retries(self)
+        return check_retries(self)
 
 
-class HaarConfig(_Settings):
+class HaarConfig(Settings):
     """OpenCV's Haar cascade for frontal faces."""
 
     kind: Literal["haar"] = "haar"
@@ -101,6 +61,28 @@ class HaarConfig(_Settings):
     min_neighbors: Annotated[int, Field(ge=0, le=100)] = 4
     min_face: Annotated[int, Field(ge=1, le=8192)] = 48
     follow_neighbors: Annotated[int, Field(ge=0, le=100)] = 1
+
+
+class MtcnnConfig(Settings):
+    """MTCNN, for stills, videos and benchmarks on a workstation: it brings TensorFlow."""
+
+    kind: Literal["mtcnn"]
+    search_width: Annotated[int, Field(ge=40, le=8192)] = 640
+    min_confidence: Probability = 0.9
+    min_face: Annotated[int, Field(ge=1, le=8192)] = 48
+
+
+DETECTORS: dict[str, type[HaarConfig] | type[MtcnnConfig]] = {"haar": HaarConfig, "mtcnn": MtcnnConfig}
+
+
+def _kind(value: Any) -> Any:
+    return value.get("kind", "haar") if isinstance(value, dict) else getattr(value, "kind", "haar")
+
+
+DetectorConfig = Annotated[
+    Annotated[HaarConfig, Tag("haar")] | Annotated[MtcnnConfig, Tag("mtcnn")],
+    Discriminator(_kind, custom_error_type="kind", custom_error_message=f"must be one of {', '.join(DETECTORS)}"),
+]
 
 
 def _region(value: Any) -> Any:
@@ -116,7 +98,7 @@ def _region(value: Any) -> Any:
     return tuple(float(side) for side in value)
 
 
-class SearchConfig(_Settings):
+class SearchConfig(Settings):
     """When the whole picture is searched; between, known faces are followed."""
 
     interval_s: Annotated[float, Field(ge=0, le=3600)] = 0.5
@@ -126,7 +108,7 @@ class SearchConfig(_Settings):
     region: Annotated[tuple[float, float, float, float] | None, BeforeValidator(_region)] = None
 
 
-class TrackerConfig(_Settings):
+class TrackerConfig(Settings):
     """How detections become tracks."""
 
     min_overlap: Probability = 0.25
@@ -136,7 +118,7 @@ class TrackerConfig(_Settings):
     box_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
 
-class ModelConfig(_Settings):
+class ModelConfig(Settings):
     """The network and what runs it."""
 
     path: FilePath | None = None
@@ -146,7 +128,7 @@ class ModelConfig(_Settings):
     threads: Annotated[int, Field(ge=1, le=64)] = 1
 
 
-class EmotionConfig(_Settings):
+class EmotionConfig(Settings):
     """When an emotion becomes a face's stable one."""
 
     reads_per_s: Annotated[float, Field(gt=0, le=1000)] = 15.0
@@ -155,7 +137,7 @@ class EmotionConfig(_Settings):
     dwell_s: Seconds = 0.5
 
 
-class MqttConfig(_Settings):
+class MqttConfig(Settings):
     """The broker and what is published."""
 
     broker: Annotated[Host | tuple[str, ...] | None, BeforeValidator(check_brokers)] = "embedded"
@@ -190,7 +172,7 @@ class MqttConfig(_Settings):
             raise ValueError("cert_file and key_file go together")
         if self.tls is False and (self.ca_file or self.cert_file):
             raise ValueError("ca_file and cert_file need tls: true")
-        return _check_retries(self)
+        return check_retries(self)
 
     @property
     def embedded(self) -> bool:
@@ -239,19 +221,19 @@ class MqttConfig(_Settings):
         return password
 
 
-class HomeAssistantConfig(_Settings):
+class HomeAssistantConfig(Settings):
     """Whether Home Assistant is told of the device."""
 
     prefix: TopicLevel | None = None
 
 
-class PaceConfig(_Settings):
+class PaceConfig(Settings):
     """When the device spares itself."""
 
     hot_c: Annotated[float, Field(ge=0, le=150)] | None = 80.0
 
 
-class MetricsConfig(_Settings):
+class MetricsConfig(Settings):
     """Figures for Prometheus."""
 
     file: FilePath | None = None
@@ -259,7 +241,7 @@ class MetricsConfig(_Settings):
     http_host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
 
 
-class SpoolConfig(_Settings):
+class SpoolConfig(Settings):
     """Where events wait for the broker, and how many at most."""
 
     folder: FilePath | None = None
@@ -269,7 +251,7 @@ class SpoolConfig(_Settings):
     sync_s: Annotated[float, Field(ge=0.05, le=60)] = 1.0
 
 
-class LogConfig(_Settings):
+class LogConfig(Settings):
     """What is written to standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -281,12 +263,12 @@ def _host_name() -> str:
     return name[:TOPIC_LEVEL_MAX] or "device"
 
 
-class Config(_Settings):
+class Config(Settings):
     """All settings of the daemon."""
 
     device: TopicLevel = Field(default_factory=_host_name)
     camera: CameraConfig = CameraConfig()
-    detector: HaarConfig = HaarConfig()
+    detector: DetectorConfig = HaarConfig()
     search: SearchConfig = SearchConfig()
     tracker: TrackerConfig = TrackerConfig()
     model: ModelConfig = ModelConfig()

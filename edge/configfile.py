@@ -13,14 +13,16 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from edge.config import Config
+from edge.config import DETECTORS, Config
 from edge.errors import ConfigError
 
 DEFAULT_PATHS = (Path("config.yaml"), Path("/etc/emotiond/config.yaml"))
 
 
-def load(path: Path | None = None, overrides: Iterable[str] = (), source: str | None = None) -> Config:
-    """Read a configuration file and lay `--set a.b=v` overrides over it.
+def load(
+    path: Path | None = None, overrides: Iterable[str] = (), source: str | None = None, detector: str | None = None
+) -> Config:
+    """Read a configuration file and lay another detector, and `--set a.b=v` overrides, over it.
 
     Without `path`, the first of `DEFAULT_PATHS` that exists, else the defaults. Raises ConfigError.
     """
@@ -28,6 +30,9 @@ def load(path: Path | None = None, overrides: Iterable[str] = (), source: str | 
         path = next((candidate for candidate in DEFAULT_PATHS if candidate.is_file()), None)
     tree = {} if path is None else _read_yaml(path)
     config = _validate(tree, str(path))
+    if detector is not None and detector != config.detector.kind:
+        tree["detector"] = {"kind": detector}  # with its own defaults: the settings of one are not those of another
+        config = _validate(tree, f"--detector {detector}")
     for override in overrides:
         _apply_override(tree, override)
         config = _validate(tree, f"--set {override}")
@@ -107,8 +112,11 @@ def _validate(tree: Mapping[str, Any], origin: str) -> Config:
 
 
 def _explain(problem: ErrorDetails) -> str:
-    # Settings are two levels deep; what follows in a location is pydantic's own (`source.int`: a union's branch).
-    keys = [str(part) for part in problem["loc"][:2]]
+    # Settings are two levels deep; the rest of a location is pydantic's own: a union's branch (`source.int`,
+    # `detector.haar.min_face`).
+    location = [str(part) for part in problem["loc"]]
+    variant = location.pop(1) if location[1:2] and location[0] == "detector" and location[1] in DETECTORS else "haar"
+    keys = location[:2] + ["kind"] * (problem["type"] == "kind")
     dotted = ".".join(keys)
     if problem["type"] == "json_invalid":
         return "holds text that is not Unicode"
@@ -116,7 +124,7 @@ def _explain(problem: ErrorDetails) -> str:
         rule = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
         return f"{dotted}: {rule}{_given(problem)}"
     *sections, wrong = keys
-    allowed = _fields_at(sections)
+    allowed = _fields_at(sections, variant)
     nearest = difflib.get_close_matches(wrong, allowed, n=1)
     hint = f"did you mean {nearest[0]}?" if nearest else f"known keys: {', '.join(allowed)}"
     return f"{dotted}: unknown key, {hint}"
@@ -127,8 +135,8 @@ def _given(problem: ErrorDetails) -> str:
     return "" if isinstance(given, dict) else f", not {json.dumps(given)[:80]}"
 
 
-def _fields_at(sections: list[str]) -> list[str]:
+def _fields_at(sections: list[str], variant: str) -> list[str]:
     model: Any = Config
     for section in sections:
-        model = model.model_fields[section].annotation
+        model = DETECTORS[variant] if section == "detector" else model.model_fields[section].annotation
     return list(model.model_fields)

@@ -82,7 +82,7 @@ class Progress:
     def show(self, done: int) -> None:
         """`done` of the total are finished."""
         now = time.monotonic()
-        if now < self._due_at:
+        if now < self._due_at or done == self._total:
             return
         self._due_at = now + (SHOW_EVERY_S if self._is_terminal else TELL_EVERY_S)
         line = self.text(done, now - self._began_at)

@@ -80,7 +80,10 @@ class Subscriber:
             topic = message.topic
         except UnicodeDecodeError:  # not allowed by MQTT, and yet some broker may send it
             return
-        text = message.payload.decode("utf-8", errors="replace")
+        self.take(topic, message.payload.decode("utf-8", errors="replace"))
+
+    def take(self, topic: str, text: str) -> None:
+        """A message, on the network's thread. Others than terminals take it in a way of their own."""
         line = f"{topic} {text}" if self._raw else describe(topic, text)
         # What a network sent must not steer a terminal.
         self._write("".join(c if c.isprintable() else "�" for c in line))

@@ -4,7 +4,7 @@
 set -eu
 packages="minisign nats-server mosquitto mosquitto-clients python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base
   gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly ffmpeg
-  xvfb openbox xdotool"
+  xvfb openbox xdotool chromium fonts-dejavu-core"
 command -v apt-get >/dev/null || exit 0
 missing=""
 for package in $packages; do

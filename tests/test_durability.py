@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -201,3 +202,34 @@ def test_what_an_earlier_process_left_is_sent_before_anything_new(scene: Callabl
     stage.last = 80
     stage.kill_the_publisher()
     assert [event["frame"][0] for event in stage.finish()] == list(range(1, 81))
+
+
+def resident_mb(process: subprocess.Popen) -> float:
+    """Memory of the process alone, without the pages of files that the kernel may drop."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(status.partition("RssAnon:")[2].split()[0]) / 1000
+
+
+@pytest.mark.soak
+def test_an_hour_without_a_broker_costs_disk_and_not_memory(
+    broker: Broker, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """36,000 events, as an hour brings at 10 a second, made as fast as they can be kept."""
+    proxy = Proxy(broker.port)
+    proxy.refusing = True
+    publisher = Publisher(proxy.port, tmp_path / "state", 1, 36_000, rate=0)
+    try:
+        wait_for(lambda: publisher.kept >= 1000, "the first thousand is kept", 300)
+        before = resident_mb(publisher.process)
+        wait_for(lambda: publisher.kept == 36_000, "all are kept", 600)
+        grown = resident_mb(publisher.process) - before
+        proxy.refusing = False
+        began_at = time.monotonic()
+        wait_for(lambda: publisher.sent, "all are delivered", 600)
+        with capsys.disabled():
+            took_s = time.monotonic() - began_at
+            print(f"36,000 events without a broker: memory grew by {grown:.1f} MB; delivered in {took_s:.1f} s")
+        assert grown < 5
+    finally:
+        publisher.kill()
+        proxy.close()

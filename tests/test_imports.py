@@ -10,18 +10,21 @@ import pytest
 from conftest import ROOT
 
 EDGE = sorted((ROOT / "edge").glob("*.py"))
-WORKSTATION = {"tensorflow", "keras", "torch", "jax", "matplotlib", "training", "convert", "benchmarks"}
+WORKSTATION = {"tensorflow", "keras", "torch", "jax", "matplotlib", "training", "convert", "benchmarks"} | {
+    "nicegui",
+    "fastapi",
+}
 # From DESIGN: the contract, then what adapts the world to it, then what composes.
 LAYERS = [
-    {"labels", "errors", "address", "console", "backoff", "commands", "quantization", "records"},
-    {"preprocess", "config", "contract", "configfile", "clip", "eventfile", "spool", "motion", "minisign"},
+    {"labels", "errors", "address", "console", "backoff", "commands", "quantization", "records", "quiet"},
+    {"preprocess", "settings", "config", "contract", "configfile", "clip", "eventfile", "spool", "motion", "minisign"},
     {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace", "discovery"},
-    {"camera", "files", "haar", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
+    {"camera", "files", "haar", "mtcnn", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
     | {"draw", "output", "videofile", "metrics"},
     {"golden", "loop", "forget", "timeline"},
     {"app"},
-    {"check", "stills", "fleet", "bundle", "video", "preview"},
-    {"fleet_commands"},
+    {"check", "stills", "fleet", "bundle", "video", "preview", "web"},
+    {"fleet_commands", "people_commands"},
     {"cli"},
     {"__main__"},
 ]

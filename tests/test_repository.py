@@ -78,6 +78,8 @@ def test_pictures_in_the_repository_are_the_portrait_or_made_of_it() -> None:
     assert pictures <= {
         "edge/assets/portrait.jpg",
         "docs/working.png",
+        "docs/timeline.png",
+        "docs/dashboard.png",
         "benchmarks/results/trend.png",
         "tests/golden/portrait.jpg",
     }
@@ -86,3 +88,12 @@ def test_pictures_in_the_repository_are_the_portrait_or_made_of_it() -> None:
 def test_modules_stay_small_enough_to_hold_in_the_head() -> None:
     for path in (ROOT / "edge").glob("*.py"):
         assert len(path.read_text().splitlines()) <= 300, path
+
+
+def test_no_file_holds_the_marks_of_a_merge() -> None:
+    marked = [
+        str(path.relative_to(ROOT))
+        for path in tracked()
+        if re.search(rb"^(<{7}|>{7}) ", path.read_bytes(), flags=re.MULTILINE)
+    ]
+    assert marked == []

@@ -1,0 +1,128 @@
+"""The commands for people who look: `image`, `video`, `preview`, `web`. What is heavy is imported when needed."""
+
+import argparse
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from edge.console import positive, set_up_logging
+from edge.errors import ConfigError
+
+PICTURE_PIXELS_MAX = 50_000_000  # three bytes each; JPEGs of four times as many are decoded at half their size
+
+
+def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add them to the command line. commands: argparse's subparsers; common: options that each has."""
+    people = argparse.ArgumentParser(add_help=False)
+    people.add_argument(
+        "--detector",
+        choices=["haar", "mtcnn"],
+        help="instead of detector.kind; mtcnn finds more, is slower, needs TensorFlow",
+    )
+
+    image = commands.add_parser("image", parents=[common, people], help="read the faces of pictures")
+    image.add_argument(
+        "inputs", nargs="+", metavar="IN", help="a picture, a folder of them, or a pattern like 'a/*.jpg'"
+    )
+    image.add_argument(
+        "--output-image", metavar="P", help="the picture with faces and scores drawn in; a folder if there are several"
+    )
+    image.add_argument(
+        "--output-csv", type=Path, metavar="P", help="a row per face; how often each emotion was: P with -frequencies"
+    )
+    image.add_argument("--json", action="store_true", help="a JSON object per picture instead of a line for people")
+    image.set_defaults(act=_image)
+
+    video = commands.add_parser("video", parents=[common, people], help="read the faces of a video")
+    video.add_argument("source", metavar="IN", help="a video file, a folder of pictures, or builtin")
+    video.add_argument("--output-video", type=Path, metavar="P", help="a copy with faces and scores drawn in")
+    video.add_argument(
+        "--output-csv", type=Path, metavar="P", help="a row per face and frame; events: P with -events in its name"
+    )
+    video.add_argument("--output-timeline", type=Path, metavar="P", help="a picture of every face's emotions over time")
+    video.add_argument("--no-bars", action="store_true", help="no bar charts in the copy")
+    video.set_defaults(act=_video)
+
+    preview = commands.add_parser("preview", parents=[common, people], help="a window with the faces as they are read")
+    preview.add_argument(
+        "--source",
+        metavar="S",
+        help="a webcam's number, a file, a URL, builtin; without it, cameras are shown to pick from",
+    )
+    preview.add_argument("--stills", type=Path, default=Path(), metavar="DIR", help="where key s saves; default: here")
+    preview.set_defaults(act=_preview)
+
+    web = commands.add_parser("web", parents=[common], help="a dashboard in the browser")
+    web.add_argument("--host", default="127.0.0.1", metavar="H", help="where to listen; default: this machine alone")
+    web.add_argument("--port", type=positive, default=8080, metavar="N", help="default: 8080")
+    web.add_argument("--password-file", type=Path, metavar="F", help="a file with the password that visitors must give")
+    web.add_argument(
+        "--trusted-header", metavar="NAME", help="let in what has this header, which a reverse proxy sets, and strips"
+    )
+    web.set_defaults(act=_web)
+
+
+def _image(options: argparse.Namespace) -> int:
+    _set_up_opencv()
+    from edge import configfile
+
+    config = configfile.load(options.config, options.overrides, detector=options.detector)
+    set_up_logging("debug" if options.debug else "warning")
+    from edge import stills
+
+    return stills.run(config, options.inputs, options.output_image, options.output_csv, options.json)
+
+
+def _video(options: argparse.Namespace) -> int:
+    _set_up_opencv()
+    from edge import configfile
+
+    config = configfile.load(options.config, options.overrides, options.source, options.detector)
+    set_up_logging("debug" if options.debug else "warning")
+    from edge import video
+
+    outputs = video.Outputs(options.output_video, options.output_csv, options.output_timeline)
+    video.run(config, outputs, bars=not options.no_bars)
+    return 0
+
+
+def _preview(options: argparse.Namespace) -> int:
+    _set_up_opencv()
+    from edge import configfile
+
+    config = configfile.load(options.config, options.overrides, options.source, options.detector)
+    set_up_logging("debug" if options.debug else config.log.level)
+    from edge import preview
+
+    # A camera in the settings is as good as one on the command line.
+    given = options.source is not None or config.camera.source != "builtin"
+    preview.run(config, given, options.stills)
+    return 0
+
+
+def _web(options: argparse.Namespace) -> int:
+    _set_up_opencv()
+    from edge import configfile
+
+    config = configfile.load(options.config, options.overrides)
+    set_up_logging("debug" if options.debug else config.log.level)
+    try:
+        from edge.web import server
+    except ModuleNotFoundError as error:
+        if error.name == "cv2":
+            raise
+        raise ConfigError(f"{error.name} is not installed: pip install 'emotiond[web]'") from None
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    server.run(config, server.Listening(options.host, options.port, options.password_file, options.trusted_header))
+    return 0
+
+
+def _set_up_opencv() -> None:
+    """What OpenCV and FFmpeg read when they are loaded."""
+    # Held to before memory is taken for a picture.
+    os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(PICTURE_PIXELS_MAX))
+    # What they say about damaged files and missing codecs we say better.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

@@ -1,0 +1,52 @@
+"""What the settings are made of: strictness, and types that more than one section uses."""
+
+from pathlib import Path
+from typing import Annotated, Protocol, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+TOPIC_LEVEL_MAX = 64  # characters; MQTT allows 65,535 bytes for a whole topic, nobody can read that
+
+
+def _topic_level(text: str) -> str:
+    """One level of an MQTT topic: a wildcard or a separator in it would publish somewhere else."""
+    if not text or len(text) > TOPIC_LEVEL_MAX or not text.isprintable() or set("+#/$") & set(text):
+        raise ValueError(f"must be 1 to {TOPIC_LEVEL_MAX} printable characters without + # / $")
+    return text
+
+
+def _file_path(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("must be a file's name, without NUL")
+    return path
+
+
+TopicLevel = Annotated[str, AfterValidator(_topic_level)]
+FilePath = Annotated[Path, AfterValidator(_file_path)]
+Seconds = Annotated[float, Field(ge=0, le=3600)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseModel):
+    """A section of the settings."""
+
+    # Strict, so that `port: "1883"` or `loop: 1` is an error and not a guess.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class _Retrying(Protocol):
+    @property
+    def retry_min_s(self) -> float: ...
+    @property
+    def retry_max_s(self) -> float: ...
+
+
+R = TypeVar("R", bound=_Retrying)
+
+
+def check_retries(settings: R) -> R:
+    """For sections with a waiting time that doubles up to another."""
+    if settings.retry_min_s > settings.retry_max_s:
+        raise ValueError("retry_min_s must not be larger than retry_max_s")
+    return settings

@@ -1,0 +1,1 @@
+"""The dashboard: an MQTT subscriber with pages. The daemon never imports it."""

@@ -1,0 +1,200 @@
+"""What is known of all devices of a broker, from their messages alone. Bounded, whatever is published. No web in it."""
+
+import json
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from edge.contract import SCHEMA_VERSION
+from edge.labels import EMOTIONS
+
+CAMERAS_MAX = 500
+EVENTS_MAX = 10_000
+FACES_MAX = 32  # of one message
+NAME_MAX = 64  # characters; as the daemon's settings
+STALE_S = 3.0  # s without a live message until the faces shown are taken away
+SPANS_S = {"15 minutes": 900, "1 hour": 3600, "24 hours": 86_400, "7 days": 604_800}
+FINE_S, COARSE_S = 10, 300  # a bin of the history; fine ones for an hour, coarse ones for a week
+
+
+class History:
+    """Mean scores per emotion over time, in bins. About 200 kB for a camera that was watched for a week."""
+
+    def __init__(self) -> None:
+        self._bins: dict[int, deque[list[float]]] = {
+            FINE_S: deque(maxlen=3600 // FINE_S),
+            COARSE_S: deque(maxlen=604_800 // COARSE_S),
+        }
+
+    def add(self, at: float, scores: list[float]) -> None:
+        """The scores of one face at a time, in s."""
+        for width, bins in self._bins.items():
+            start = at // width * width
+            if not bins or bins[-1][0] < start:
+                bins.append([start, 0.0, *[0.0] * len(EMOTIONS)])
+            last = bins[-1]
+            last[1] += 1
+            for index, value in enumerate(scores, 2):
+                last[index] += value
+
+    def series(self, now: float, span_s: int) -> list[tuple[float, list[float] | None]]:
+        """Start of bin and mean scores over the last `span_s`; None stands where nobody was seen, so lines break."""
+        width = FINE_S if span_s <= 3600 else COARSE_S
+        series: list[tuple[float, list[float] | None]] = []
+        for start, count, *sums in list(self._bins[width]):
+            if start < now - span_s:
+                continue
+            if series and start - series[-1][0] > width:
+                series.append((series[-1][0] + width, None))
+            series.append((start, [value / count for value in sums]))
+        return series
+
+
+@dataclass(slots=True)
+class CameraView:
+    """One camera as the dashboard knows it."""
+
+    device: str
+    name: str
+    device_status: str = "unknown"
+    camera_status: str = "unknown"
+    emotion: str | None = None
+    """The dominant one."""
+    confidence: float | None = None
+    faces_count: int = 0
+    faces: list[dict[str, Any]] = field(default_factory=list)
+    """Of the newest live message."""
+    faces_at: float = 0.0
+    stats: dict[str, Any] = field(default_factory=dict)
+    history: History = field(default_factory=History)
+
+    @property
+    def status(self) -> str:
+        """`online`, `offline`, `stopped`, `paused` or `unknown`: the device's if that is not online."""
+        return self.camera_status if self.device_status == "online" else self.device_status
+
+    def live_faces(self, now: float) -> list[dict[str, Any]]:
+        """The faces in view; none when messages have stopped."""
+        return self.faces if self.status == "online" and now - self.faces_at < STALE_S else []
+
+
+class Fleet:
+    """Takes messages on one thread, is read from others."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._cameras: dict[tuple[str, str], CameraView] = {}
+        self._devices: dict[str, str] = {}
+        self._events: deque[dict[str, Any]] = deque()
+        self._event_ids: set[str] = set()
+        self.version = 0
+        """Counts events, so that readers know whether there are new ones."""
+
+    def cameras(self) -> list[CameraView]:
+        """In the order of their names."""
+        with self.lock:
+            return [self._cameras[key] for key in sorted(self._cameras)]
+
+    def events(self) -> list[dict[str, Any]]:
+        """The newest first."""
+        with self.lock:
+            return list(reversed(self._events))
+
+    def take(self, topic: str, text: str, now: float) -> None:
+        """A message that arrived at `now` (s since 1970). What is not emotiond's is passed over."""
+        levels = topic.split("/")[1:]
+        if not all(0 < len(level) <= NAME_MAX for level in levels):
+            return
+        with self.lock:
+            try:
+                match levels:
+                    case [device, "status"]:
+                        self._take_device_status(device, text)
+                    case [device, "stats"]:
+                        self._take_stats(device, _parsed(text))
+                    case [device, camera, "status"] if not text:
+                        self._cameras.pop((device, camera), None)
+                    case [device, camera, "status"]:
+                        self._camera(device, camera).camera_status = text[:NAME_MAX]
+                    case [device, camera, "faces"]:
+                        self._take_faces(self._camera(device, camera), _parsed(text), now)
+                    case [device, camera, "emotion"]:
+                        self._take_emotion(self._camera(device, camera), _parsed(text))
+                    case [device, camera, "events"]:
+                        self._take_event(device, camera, _parsed(text))
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                return
+
+    def _camera(self, device: str, name: str) -> CameraView:
+        if (device, name) not in self._cameras:
+            if len(self._cameras) >= CAMERAS_MAX:
+                raise ValueError("too many cameras")
+            status = self._devices.get(device, "unknown")
+            self._cameras[device, name] = CameraView(device, name, device_status=status)
+        return self._cameras[device, name]
+
+    def _take_device_status(self, device: str, status: str) -> None:
+        if not status:  # a retained status that was taken away: the device was
+            self._devices.pop(device, None)
+            self._cameras = {key: view for key, view in self._cameras.items() if key[0] != device}
+            return
+        if device in self._devices or len(self._devices) < CAMERAS_MAX:
+            self._devices[device] = status[:NAME_MAX]
+        for view in self._cameras.values():
+            if view.device == device:
+                view.device_status = status[:NAME_MAX]
+
+    def _take_stats(self, device: str, message: dict[str, Any]) -> None:
+        self._camera(device, str(message["camera"])[:NAME_MAX]).stats = message
+
+    @staticmethod
+    def _take_faces(view: CameraView, message: dict[str, Any], now: float) -> None:
+        faces = [_checked(face) for face in message["faces"][:FACES_MAX]]
+        view.faces, view.faces_at = faces, now
+        for face in faces:
+            view.history.add(now, [face["scores"][emotion] for emotion in EMOTIONS])
+
+    @staticmethod
+    def _take_emotion(view: CameraView, message: dict[str, Any]) -> None:
+        emotion, count = message["emotion"], int(message["faces"])
+        view.emotion = emotion if emotion in EMOTIONS else None
+        view.confidence = None if message["confidence"] is None else float(message["confidence"])
+        view.faces_count = count
+
+    def _take_event(self, device: str, camera: str, message: dict[str, Any]) -> None:
+        self._camera(device, camera)
+        event = {
+            "id": str(message["id"])[:NAME_MAX],
+            "at": str(message["at"])[:NAME_MAX],
+            "device": device,
+            "camera": camera,
+            "type": str(message["type"])[:NAME_MAX],
+            "face": int(message["track"]),
+            "emotion": message["emotion"] if message["emotion"] in EMOTIONS else "uncertain",
+            "previous": message["previous"] if message["previous"] in EMOTIONS else "",
+            "confidence": round(float(message["confidence"]), 3),
+        }
+        if event["id"] in self._event_ids:  # at least once: the daemon may send it again
+            return
+        self._events.append(event)
+        self._event_ids.add(str(event["id"]))
+        if len(self._events) > EVENTS_MAX:
+            self._event_ids.discard(str(self._events.popleft()["id"]))
+        self.version += 1
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    message = json.loads(text)
+    if message["v"] != SCHEMA_VERSION:
+        raise ValueError("of another version")
+    return dict(message)
+
+
+def _checked(face: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "track": int(face["track"]),
+        "emotion": face["emotion"] if face["emotion"] in EMOTIONS else None,
+        "confidence": float(face["confidence"]),
+        "scores": {emotion: min(1.0, max(0.0, float(face["scores"][emotion]))) for emotion in EMOTIONS},
+    }

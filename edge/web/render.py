@@ -1,0 +1,121 @@
+"""What the pages show, as text: HTML with everything that came from the network escaped, and CSV."""
+
+import csv
+import io
+from collections.abc import Callable
+from datetime import datetime, timezone
+from html import escape
+from typing import Any
+
+from edge.draw import COLOURS, UNCERTAIN
+from edge.labels import EMOTIONS
+from edge.web.fleet import CameraView
+
+SYMBOLS = {"online": "●", "offline": "✖", "stopped": "■", "paused": "❚❚", "unknown": "?"}
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+EVENT_COLUMNS = ("at", "device", "camera", "type", "face", "emotion", "previous", "confidence")
+HEX_COLOURS = {name: "#{2:02x}{1:02x}{0:02x}".format(*colour) for name, colour in COLOURS.items()}
+
+
+def as_csv(events: list[dict[str, Any]]) -> str:
+    """Events as a table. A cell that a spreadsheet would take for a formula is quoted: names come from the network."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["id", *EVENT_COLUMNS])
+    for event in events:
+        cells = [event[name] for name in ("id", *EVENT_COLUMNS)]
+        writer.writerow(
+            [f"'{cell}" if isinstance(cell, str) and cell[:1] in "=+-@\t\r" and cell else cell for cell in cells]
+        )
+    return text.getvalue()
+
+
+def summary(view: CameraView) -> str:
+    """A line that a screen reader hears when it changes."""
+    if view.status != "online":
+        return f"{SYMBOLS.get(view.status, '?')} {view.status}"
+    if view.emotion is None:
+        return (
+            "● online, nobody in view" if view.faces_count == 0 else f"● online, faces: {view.faces_count}, uncertain"
+        )
+    share = "" if view.confidence is None else f" {view.confidence:.0%}"
+    return f"● online, faces: {view.faces_count}, {view.emotion}{share}"
+
+
+def card(view: CameraView) -> str:
+    """The inside of a camera's card."""
+    name = view.emotion or (UNCERTAIN if view.faces_count else None) if view.status == "online" else None
+    shown = f"{_swatch(name)}{name}" if name else "&nbsp;"
+    return (
+        f"<b>{escape(view.device)} / {escape(view.name)}</b>"
+        f'<span data-status="{escape(view.status)}">{SYMBOLS.get(view.status, "?")} {escape(view.status)}</span>'
+        f"<div>{shown}</div>"
+    )
+
+
+def _swatch(name: str) -> str:
+    return f'<span class="swatch" style="background:{HEX_COLOURS[name]}"></span>'
+
+
+def face_tables(faces: list[dict[str, Any]]) -> str:
+    """A table of scores per face."""
+    tables = []
+    for face in faces:
+        rows = "".join(
+            f'<tr><th scope="row">{_swatch(emotion)}{emotion}</th>'
+            f'<td><meter value="{value:.2f}" aria-label="{emotion} of face {face["track"]}"></meter></td>'
+            f"<td>{value:.0%}</td></tr>"
+            for emotion, value in face["scores"].items()
+        )
+        name = f"face {face['track']}: {face['emotion'] or UNCERTAIN}"
+        tables.append(f'<div class="face"><table><caption>{name}</caption>{rows}</table></div>')
+    return f'<div class="faces">{"".join(tables)}</div>' if tables else '<p class="soft">No live faces.</p>'
+
+
+def health(stats: dict[str, Any]) -> str:
+    """Of a device, from its newest stats; whatever is missing there is missing here."""
+    latency = stats.get("latency_ms") or {}
+    figures: dict[str, Callable[[], Any]] = {
+        "Frames/s read": lambda: stats["fps_out"],
+        "Frames/s given": lambda: stats["fps_in"],
+        "Latency p95": lambda: f"{latency['p95']} ms",
+        "Dropped": lambda: sum(stats["drops"].values()),
+        "Events waiting": lambda: stats["queue"],
+        "Temperature": lambda: f"{stats['temperature_c']:.0f} °C",
+        "Up for": lambda: f"{stats['uptime_s'] // 3600} h {stats['uptime_s'] // 60 % 60} min",
+        "Network": lambda: f"{stats['model']} on {stats['runtime']}",
+    }
+    cells = ""
+    for name, figure in figures.items():
+        try:
+            value = escape(str(figure())[:80])
+        except (KeyError, TypeError, ValueError, AttributeError):  # not measured, or not emotiond's
+            value = "-"
+        cells += f"<div><dt>{name}</dt><dd>{value}</dd></div>"
+    at = escape(str(stats.get("at", "not heard yet"))[:30])
+    return f'<h2>Health <small class="soft">({at})</small></h2><dl class="health">{cells}</dl>'
+
+
+def chart_options() -> dict[str, Any]:
+    """Of the history: a line per emotion."""
+    now = datetime.now(timezone.utc).timestamp() * 1000
+    grey = "#7a8793"
+    return {
+        "animation": False,
+        "color": [HEX_COLOURS[emotion] for emotion in EMOTIONS],
+        "legend": {"top": 0, "textStyle": {"color": grey}},
+        "tooltip": {"trigger": "axis"},
+        "grid": {"left": 45, "right": 15, "top": 60, "bottom": 30},
+        "xAxis": {"type": "time", "min": now - 900_000, "max": now, "axisLabel": {"color": grey}},
+        "yAxis": {
+            "type": "value",
+            "min": 0,
+            "max": 1,
+            "axisLabel": {"color": grey},
+            "splitLine": {"lineStyle": {"opacity": 0.3}},
+        },
+        "series": [
+            {"name": emotion, "type": "line", "showSymbol": False, "lineStyle": {"width": 2.5}, "data": []}
+            for emotion in EMOTIONS
+        ],
+    }

@@ -1,0 +1,91 @@
+"""The dashboard's process: the subscriber, the pages, and who may reach them."""
+
+import contextlib
+import os
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+from nicegui import app as nicegui_app
+from nicegui import ui
+
+from edge.config import Config, MqttConfig
+from edge.errors import ConfigError, ServiceUnavailableError, UsageError
+from edge.watch import Subscriber
+from edge.web import pages, tryit
+from edge.web.fleet import Fleet
+from edge.web.guard import LOOPBACK, Guard
+
+FRAME_SIZE_MAX = 2**20  # bytes of a web socket's message
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where the dashboard listens, and who may come in."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    password_file: Path | None = None
+    trusted_header: str | None = None
+
+    def password(self) -> str | None:
+        """Raises ConfigError if it cannot be read, or is empty."""
+        if self.password_file is None:
+            return None
+        try:
+            password = self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            problem = getattr(error, "strerror", None) or "not UTF-8"
+            raise ConfigError(f"--password-file {self.password_file}: {problem}") from None
+        if not password:
+            raise ConfigError(f"--password-file {self.password_file}: is empty")
+        return password
+
+
+class _FleetSubscriber(Subscriber):
+    """Hands messages to the fleet instead of writing lines."""
+
+    def __init__(self, config: MqttConfig, fleet: Fleet) -> None:
+        super().__init__(config, write=lambda line: None, everything=True)
+        self._fleet = fleet
+
+    def take(self, topic: str, text: str) -> None:
+        self._fleet.take(topic, text, time.time())
+
+
+def run(config: Config, listening: Listening) -> None:
+    """Serve until interrupted. Raises UsageError rather than showing faces to a whole network."""
+    password = listening.password()
+    if listening.host not in LOOPBACK and password is None and listening.trusted_header is None:
+        raise UsageError(
+            f"--host {listening.host}: others could look in; give --password-file, or --trusted-header"
+            " behind a reverse proxy"
+        )
+    if config.mqtt.broker is None:
+        raise ConfigError("mqtt.broker: null: the dashboard shows what a broker hands on; name one")
+    family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
+    try:
+        listener = socket.create_server((listening.host, listening.port), family=family)
+    except OSError as error:
+        problem = os.strerror(error.errno) if error.errno else str(error)
+        raise ServiceUnavailableError(f"{listening.host}:{listening.port}: {problem}; --port takes another") from None
+    fleet = Fleet()
+    api = FastAPI(openapi_url=None)
+    tryit.add_to(api, config)
+    nicegui_app.add_static_files("/static", str(Path(__file__).with_name("static")))
+    pages.add(fleet, config.mqtt)
+    ui.run_with(api, title="emotiond", dark=None, language="en-US", show_welcome_message=False)
+    settings = uvicorn.Config(
+        Guard(api, password, listening.trusted_header),
+        log_level="warning",
+        ws_max_size=FRAME_SIZE_MAX,
+        timeout_graceful_shutdown=2,
+        server_header=False,
+    )
+    host = f"[{listening.host}]" if ":" in listening.host else listening.host
+    with listener, _FleetSubscriber(config.mqtt, fleet), contextlib.suppress(KeyboardInterrupt):
+        print(f"http://{host}:{listener.getsockname()[1]}/", flush=True)  # noqa: T201
+        uvicorn.Server(settings).run(sockets=[listener])

@@ -1,0 +1,160 @@
+// The visitor's camera: one picture at a time goes out, and the next when its answer is there.
+(() => {
+  const WIDTH = 640, QUALITY = 0.8, RETRY_MAX_MS = 5000;
+  const at = (id) => document.getElementById("try-" + id);
+  let stream = null, video = null, socket = null, retryMs = 500, faces = [], times = [], trips = [];
+
+  const say = (text) => { if (at("status").textContent !== text) at("status").textContent = text; };
+
+  async function start() {
+    if (!navigator.mediaDevices) {
+      say("This browser gives no camera to this page: it must be opened as https:// or at localhost.");
+      return;
+    }
+    say("Asking for the camera…");
+    try {
+      stream = await navigator.mediaDevices.getUserMedia({ video: { width: WIDTH, height: 480 } });
+    } catch (error) {
+      const why = {
+        NotAllowedError: "The camera was refused. Allow it for this page in the browser's address bar, then start again.",
+        NotFoundError: "No camera was found. Plug one in, then start again.",
+        NotReadableError: "The camera is used by another program. Close that, then start again.",
+      };
+      say(why[error.name] || "The camera cannot be used: " + error.message);
+      return;
+    }
+    video = document.createElement("video");
+    video.muted = true;
+    video.playsInline = true;
+    video.srcObject = stream;
+    await video.play();
+    at("start").hidden = true;
+    at("stop").hidden = false;
+    sessionStorage.setItem("emotiond-try", "on");
+    connect();
+    draw();
+  }
+
+  function stop() {
+    sessionStorage.removeItem("emotiond-try");
+    stream?.getTracks().forEach((track) => track.stop());
+    stream = video = null;
+    socket?.close();
+    faces = times = trips = [];
+    at("start").hidden = false;
+    at("stop").hidden = true;
+    say("The camera is off.");
+    at("rate").textContent = "";
+    at("faces").replaceChildren();
+    at("canvas").getContext("2d").clearRect(0, 0, at("canvas").width, at("canvas").height);
+  }
+
+  function connect() {
+    if (!stream) return;
+    const scheme = location.protocol === "https:" ? "wss://" : "ws://";
+    socket = new WebSocket(scheme + location.host + "/try/frames");
+    let sentAt = 0;
+    const shot = document.createElement("canvas");
+    const send = () => {
+      if (!video || socket.readyState !== WebSocket.OPEN) return;
+      shot.width = WIDTH;
+      shot.height = Math.round((WIDTH * video.videoHeight) / video.videoWidth) || 480;
+      shot.getContext("2d").drawImage(video, 0, 0, shot.width, shot.height);
+      shot.toBlob((blob) => {
+        if (!blob || socket.readyState !== WebSocket.OPEN) return;
+        sentAt = performance.now();
+        socket.send(blob);
+      }, "image/jpeg", QUALITY);
+    };
+    socket.onopen = () => { retryMs = 500; say("Reading faces."); send(); };
+    socket.onmessage = (message) => {
+      const now = performance.now();
+      faces = JSON.parse(message.data).faces;
+      trips = [...trips.slice(-199), now - sentAt];
+      times = [...times.slice(-29), now];
+      show();
+      requestAnimationFrame(send);
+    };
+    socket.onclose = (event) => {
+      faces = [];
+      if (!stream) return;
+      say(event.code === 1013 ? "The server is busy: others are trying it now. Waiting for a place…"
+        : "The connection to the server is lost. Trying again…");
+      setTimeout(connect, retryMs);
+      retryMs = Math.min(2 * retryMs, RETRY_MAX_MS);
+    };
+  }
+
+  function show() {
+    const box = at("faces"), names = box.dataset.emotions.split(" ");
+    if (times.length > 1) {
+      const fps = ((times.length - 1) * 1000) / (times[times.length - 1] - times[0]);
+      const sorted = [...trips].sort((a, b) => a - b), p95 = sorted[Math.floor(sorted.length * 0.95)];
+      Object.assign(at("rate").dataset, { fps: fps.toFixed(1), p95: p95.toFixed(1) });
+      at("rate").textContent = fps.toFixed(0) + " frames/s, round trip " + p95.toFixed(0) + " ms (p95)";
+    }
+    while (box.children.length > faces.length) box.lastChild.remove();
+    faces.forEach((face, index) => {
+      let part = box.children[index];
+      if (!part) {
+        part = document.createElement("div");
+        part.className = "face";
+        const table = part.appendChild(document.createElement("table"));
+        table.createCaption();
+        names.forEach((name) => {
+          const row = table.insertRow(), head = document.createElement("th");
+          head.scope = "row";
+          head.textContent = name;
+          row.append(head);
+          const meter = document.createElement("meter");
+          meter.setAttribute("aria-label", name);
+          row.insertCell().append(meter);
+          row.insertCell();
+        });
+        box.append(part);
+      }
+      const table = part.firstChild;
+      table.caption.textContent = "face " + face.face + ": " + (face.emotion || "uncertain");
+      face.scores.forEach((score, row) => {
+        table.rows[row].cells[1].firstChild.value = score;
+        table.rows[row].cells[2].textContent = Math.round(score * 100) + " %";
+      });
+    });
+  }
+
+  function draw() {
+    if (!video) return;
+    const canvas = at("canvas"), context = canvas.getContext("2d");
+    const height = Math.round((WIDTH * video.videoHeight) / video.videoWidth) || 480;
+    if (canvas.height !== height) canvas.height = height;
+    context.drawImage(video, 0, 0, WIDTH, height);
+    const names = at("faces").dataset.emotions.split(" "), colours = at("faces").dataset.colours.split(" ");
+    context.lineWidth = 3;
+    context.font = "600 16px sans-serif";
+    faces.forEach((face) => {
+      const [x, y, w, h] = face.box, place = names.indexOf(face.emotion);
+      const colour = colours[place < 0 ? colours.length - 1 : place];
+      const text = face.face + " " + (face.emotion ? face.emotion + " " + Math.round(face.confidence * 100) + "%" : "uncertain");
+      context.strokeStyle = context.fillStyle = colour;
+      context.strokeRect(x, y, w, h);
+      const top = Math.max(y, 24);
+      context.fillRect(x, top - 24, context.measureText(text).width + 12, 24);
+      context.fillStyle = "#202428";
+      context.fillText(text, x + 6, top - 7);
+    });
+    requestAnimationFrame(draw);
+  }
+
+  // A server that was started anew lets the page load anew; who was trying it goes on trying it.
+  const goOn = () => {
+    if (sessionStorage.getItem("emotiond-try") !== "on") return;
+    if (at("start")) start();
+    else setTimeout(goOn, 100);
+  };
+  goOn();
+
+  document.addEventListener("click", (event) => {
+    if (event.target.id === "try-start") start();
+    if (event.target.id === "try-stop") stop();
+  });
+})();

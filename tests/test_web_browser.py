@@ -1,0 +1,182 @@
+"""The dashboard in a real browser, whose camera is a made clip with two faces."""
+
+import csv
+import importlib.resources
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from conftest import Broker, Daemon, free_port, plain, wait_for
+from edge import clip
+from edge.draw import COLOURS
+
+pytest.importorskip("nicegui", reason="the extra `web` is not installed")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra `dev`)")
+
+CHROMIUM = shutil.which("chromium")
+LONG_S = 300.0  # a browser and a UI library are much to start on a busy machine
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (tests/system_packages.sh does)")
+
+
+def make_camera(path: Path) -> None:
+    """A clip of two people side by side, as Chromium takes it for a camera."""
+    frames = [image for at_s, image in clip.frames() if clip.ENTER_S < at_s < clip.LEAVE_S]
+    with path.open("wb") as file:
+        file.write(b"YUV4MPEG2 W640 H480 F15:1 Ip A1:1 C420jpeg\n")
+        for image in frames[::2]:
+            face = cv2.resize(image[:, 80:560], (320, 320))  # most of the face's way
+            scene = np.full((480, 640, 3), 90, np.uint8)
+            scene[80:400] = np.hstack([face, face])
+            file.write(b"FRAME\n" + cv2.cvtColor(scene, cv2.COLOR_BGR2YUV_I420).tobytes())
+
+
+class Browser:
+    """Chromium, and what its pages complained about."""
+
+    def __init__(self, driver: Any, *flags: str) -> None:
+        options = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
+        self._browser = driver.chromium.launch(executable_path=CHROMIUM, args=[*options, *flags], timeout=LONG_S * 1000)
+        self.complaints: list[str] = []
+
+    def page(self, url: str, width: int = 1100) -> Any:
+        page = self._browser.new_page(viewport={"width": width, "height": 800}, accept_downloads=True)
+        page.set_default_timeout(LONG_S * 1000)
+        page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.goto(url)
+        return page
+
+    def close(self) -> None:
+        self._browser.close()
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[Any]:
+    with playwright.sync_playwright() as running:
+        yield running
+
+
+@pytest.fixture
+def browser(driver: Any, tmp_path: Path) -> Iterator[Browser]:
+    camera = tmp_path / "camera.y4m"
+    make_camera(camera)
+    browser = Browser(
+        driver,
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-video-capture={camera}",
+    )
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def serve(start: Callable[..., Daemon], broker: Broker) -> Callable[..., tuple[str, Daemon]]:
+    def start_web(port: int) -> tuple[str, Daemon]:
+        options = ["--set", "mqtt.broker=127.0.0.1", "--set", f"mqtt.port={broker.port}"]
+        daemon = start("web", "--port", str(port), *options)
+        assert daemon.process.stdout is not None
+        return daemon.process.stdout.readline().strip(), daemon
+
+    return start_web
+
+
+def faults(page: Any) -> list[str]:
+    """What axe-core finds serious or worse."""
+    package = pytest.importorskip("axe_playwright_python", reason="axe-core is not installed (extra `dev`)")
+    if not page.evaluate("() => 'axe' in window"):
+        page.evaluate(importlib.resources.files(package).joinpath("axe.min.js").read_text())
+    found = page.evaluate("() => axe.run()")["violations"]
+    return [
+        f"{fault['id']}: {fault['nodes'][0]['html'][:200]}"
+        for fault in found
+        if fault["impact"] in ("serious", "critical")
+    ]
+
+
+def test_a_device_is_seen_from_its_first_face_to_its_death(
+    browser: Browser, serve: Callable[..., Any], start: Callable[..., Daemon], broker: Broker, tmp_path: Path
+) -> None:
+    url, _ = serve(free_port())
+    page = browser.page(url)
+    page.get_by_text("No device has been heard of yet").wait_for()
+    device = start("run", *plain(broker.port, **{"mqtt.stats_interval_s": 2}))
+    page.locator("button.camera", has_text="pi / camera").wait_for()
+    page.locator("[data-status=online]").wait_for()
+    page.get_by_label("happy of face").first.wait_for()
+    page.locator("caption", has_text="happy").wait_for()
+    wait_for(lambda: float(page.get_by_label("happy of face").first.get_attribute("value") or 0) > 0.5, "bars", LONG_S)
+    page.locator("dd", has_text=" ms").wait_for()  # health
+
+    def yellow() -> int:
+        picture = cv2.imdecode(np.frombuffer(page.locator("canvas").first.screenshot(), np.uint8), cv2.IMREAD_COLOR)
+        # Below the legend, which has every colour from the start.
+        return int((np.abs(picture[60:].astype(int) - COLOURS["happy"]).max(axis=2) < 30).sum())
+
+    wait_for(lambda: yellow() > 20, "the history fills", LONG_S)
+    assert faults(page) == []
+
+    page.get_by_role("button", name="Dark / light").click()
+    page.locator("body.body--dark").wait_for()
+    assert faults(page) == []
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.tagName") in ("A", "BUTTON")
+
+    events = browser.page(f"{url}events")
+    events.get_by_role("cell", name="new").first.wait_for()
+    with events.expect_download() as waiting:
+        events.get_by_role("button", name="Export as CSV").click()
+    waiting.value.save_as(tmp_path / "events.csv")
+    rows = list(csv.DictReader((tmp_path / "events.csv").read_text().splitlines()))
+    assert {row["device"] for row in rows} == {"pi"}
+    assert "new" in {row["type"] for row in rows}
+    assert faults(events) == []
+    events.get_by_label("Device or camera").fill("garden")
+    events.get_by_text("No data available").wait_for()
+
+    device.process.kill()
+    page.locator("[data-status=offline]").wait_for()
+    page.get_by_text("No live faces").wait_for()
+    assert browser.complaints == []
+
+
+def test_visitors_try_it_on_their_own_camera(browser: Browser, serve: Callable[..., Any]) -> None:
+    port = free_port()
+    url, server = serve(port)
+    page = browser.page(f"{url}try")
+    assert "no picture is stored" in page.locator("body").inner_text()
+    page.get_by_role("button", name="Start my camera").click()
+    page.get_by_text("Reading faces.").wait_for()
+    page.locator("#try-faces caption").nth(1).wait_for()  # two people
+    wait_for(lambda: page.locator("#try-rate").get_attribute("data-p95"), "figures", LONG_S)
+    print("try it:", page.locator("#try-rate").inner_text())
+    assert faults(page) == []
+    assert browser.complaints == []
+
+    server.process.kill()
+    server.process.wait()
+    page.get_by_text("The connection to the server is lost. Trying again").wait_for()
+    serve(port)
+    page.get_by_text("Reading faces.").wait_for()
+    page.locator("#try-faces caption").nth(1).wait_for()
+    page.get_by_role("button", name="Stop").click()
+    page.get_by_text("The camera is off.").wait_for()
+
+
+def test_a_camera_that_is_refused_is_explained(driver: Any, serve: Callable[..., Any]) -> None:
+    browser = Browser(driver, "--use-fake-device-for-media-stream", "--deny-permission-prompts")
+    try:
+        url, _ = serve(free_port())
+        page = browser.page(f"{url}try")
+        page.get_by_role("button", name="Start my camera").click()
+        page.get_by_text("The camera was refused. Allow it for this page").wait_for()
+        assert browser.complaints == []
+    finally:
+        browser.close()

@@ -1,0 +1,146 @@
+"""What the dashboard makes of messages: also of repeated, foreign and malicious ones, and of too many."""
+
+import csv
+import io
+import json
+
+import pytest
+
+pytest.importorskip("nicegui", reason="the extra `web` is not installed")
+
+from edge.labels import EMOTIONS
+from edge.web.fleet import CAMERAS_MAX, EVENTS_MAX, STALE_S, Fleet, History
+from edge.web.render import as_csv
+
+NOW = 1_800_000_000.0
+SCORES = {emotion: 0.91 if emotion == "happy" else 0.015 for emotion in EMOTIONS}
+
+
+def faces(*tracks: int) -> str:
+    shown = [{"track": track, "emotion": "happy", "confidence": 0.91, "scores": SCORES} for track in tracks]
+    return json.dumps({"v": 1, "faces": shown})
+
+
+def event(number: int, **changes: object) -> str:
+    message = {"v": 1, "id": f"id{number}", "type": "update", "track": number, "emotion": "happy", "previous": None}
+    return json.dumps({**message, "confidence": 0.91, "at": "2026-11-21T08:20:48.371Z", **changes})
+
+
+@pytest.fixture
+def fleet() -> Fleet:
+    fleet = Fleet()
+    fleet.take("emotiond/pi/status", "online", NOW)
+    fleet.take("emotiond/pi/front/status", "online", NOW)
+    return fleet
+
+
+def test_a_camera_shows_what_its_messages_say(fleet: Fleet) -> None:
+    fleet.take("emotiond/pi/front/faces", faces(1, 2), NOW)
+    emotion = {"v": 1, "emotion": "happy", "confidence": 0.91, "faces": 2}
+    fleet.take("emotiond/pi/front/emotion", json.dumps(emotion), NOW)
+    fleet.take("emotiond/pi/stats", json.dumps({"v": 1, "camera": "front", "fps_out": 30.0}), NOW)
+    (view,) = fleet.cameras()
+    assert (view.device, view.name, view.status, view.emotion, view.faces_count) == (
+        "pi",
+        "front",
+        "online",
+        "happy",
+        2,
+    )
+    assert [face["track"] for face in view.live_faces(NOW + 1)] == [1, 2]
+    assert view.live_faces(NOW + STALE_S + 0.1) == []
+    assert view.stats["fps_out"] == 30.0
+
+
+@pytest.mark.parametrize("status", ["offline", "stopped"])
+def test_a_device_that_dies_takes_its_cameras_along(fleet: Fleet, status: str) -> None:
+    fleet.take("emotiond/pi/front/faces", faces(1), NOW)
+    fleet.take("emotiond/pi/status", status, NOW)
+    (view,) = fleet.cameras()
+    assert (view.status, view.live_faces(NOW)) == (status, [])
+    fleet.take("emotiond/pi/status", "online", NOW)
+    fleet.take("emotiond/pi/front/status", "paused", NOW)
+    assert fleet.cameras()[0].status == "paused"
+
+
+def test_what_was_forgotten_at_the_broker_is_forgotten_here(fleet: Fleet) -> None:
+    fleet.take("emotiond/pi/garden/status", "online", NOW)
+    fleet.take("emotiond/pi/front/status", "", NOW)
+    assert [view.name for view in fleet.cameras()] == ["garden"]
+    fleet.take("emotiond/pi/status", "", NOW)
+    assert fleet.cameras() == []
+
+
+def test_events_come_once_newest_first_and_are_bounded(fleet: Fleet) -> None:
+    for number in [*range(EVENTS_MAX + 5), 7000, 7000]:
+        fleet.take("emotiond/pi/front/events", event(number), NOW)
+    events = fleet.events()
+    assert len(events) == EVENTS_MAX
+    assert (events[0]["face"], events[-1]["face"]) == (EVENTS_MAX + 4, 5)
+
+
+def test_history_has_means_per_bin_and_gaps_where_nobody_was() -> None:
+    history = History()
+    sad = [0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0]
+    happy = [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]
+    for at, scores in ((NOW, sad), (NOW + 1, happy), (NOW + 12, happy), (NOW + 95, sad)):
+        history.add(at, scores)
+    series = history.series(NOW + 100, 900)
+    assert [(at - NOW, means and (means[3], means[4])) for at, means in series] == [
+        (0, (0.5, 0.5)),
+        (10, (1.0, 0.0)),
+        (20, None),
+        (90, (0.0, 1.0)),
+    ]
+    assert history.series(NOW + 2000, 900) == []
+    assert len(history.series(NOW + 100, 86_400)) == 1  # one coarse bin
+
+
+def test_history_is_bounded() -> None:
+    history = History()
+    for minute in range(10 * 24 * 60):
+        history.add(NOW + 60 * minute, [0.0] * 7)
+    assert len(history.series(NOW + 10 * 86_400, 604_800)) <= 2017
+
+
+@pytest.mark.parametrize(
+    ("topic", "text"),
+    [
+        ("emotiond/pi/front/faces", "no JSON"),
+        ("emotiond/pi/front/faces", "[" * 100_000),
+        ("emotiond/pi/front/faces", json.dumps({"v": 2, "faces": []})),
+        ("emotiond/pi/front/faces", json.dumps({"v": 1, "faces": [{"track": 1}]})),
+        ("emotiond/pi/front/faces", json.dumps({"v": 1, "faces": 7})),
+        ("emotiond/pi/front/events", event(1, track="x")),
+        ("emotiond/pi/front/emotion", "{}"),
+        ("emotiond/pi/front/emotion", json.dumps({"v": 1, "emotion": {}, "confidence": None, "faces": "x"})),
+        ("emotiond/pi/stats", json.dumps({"v": 1})),
+        ("emotiond/pi/front/unknown", "x"),
+        ("emotiond/pi/cmd/pause/now", "x"),
+        ("emotiond//front/status", "online"),
+        ("emotiond/pi", "x"),
+        (f"emotiond/{'x' * 1000}/front/status", "online"),
+    ],
+)
+def test_what_is_not_emotionds_changes_nothing(fleet: Fleet, topic: str, text: str) -> None:
+    fleet.take(topic, text, NOW)
+    (view,) = fleet.cameras()
+    assert (view.name, view.faces, view.emotion) == ("front", [], None)
+    assert fleet.events() == []
+
+
+def test_cameras_and_faces_are_bounded(fleet: Fleet) -> None:
+    for number in range(CAMERAS_MAX + 50):
+        fleet.take(f"emotiond/d{number}/c/status", "online", NOW)
+    assert len(fleet.cameras()) == CAMERAS_MAX
+    fleet.take("emotiond/pi/front/faces", faces(*range(1000)), NOW)
+    front = next(view for view in fleet.cameras() if view.name == "front")
+    assert len(front.faces) <= 32
+
+
+def test_the_export_is_a_table_and_runs_nothing_in_a_spreadsheet(fleet: Fleet) -> None:
+    fleet.take("emotiond/=1+1/front/events", event(1), NOW)
+    header, row = csv.reader(io.StringIO(as_csv(fleet.events())))
+    exported = dict(zip(header, row, strict=True))
+    assert exported["device"] == "'=1+1"
+    assert (exported["emotion"], exported["previous"], exported["confidence"]) == ("happy", "", "0.91")

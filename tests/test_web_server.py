@@ -1,0 +1,127 @@
+"""`emotiond web` as a process: where it listens, whom it lets in, and its web socket."""
+
+import base64
+import http.client
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from conftest import ROOT, Broker, Daemon, free_port, wait_for
+from edge import clip
+
+pytest.importorskip("nicegui", reason="the extra `web` is not installed")
+websocket = pytest.importorskip("websockets.sync.client", reason="websockets comes with the extra `web`")
+
+LONG_S = 300.0  # the UI library alone takes seconds to load, and the machine may be busy
+
+
+class Web:
+    """The dashboard's process."""
+
+    def __init__(self, start: Callable[..., Daemon], broker_port: int, *options: str) -> None:
+        self.port = free_port()
+        mqtt = ["--set", "mqtt.broker=127.0.0.1", "--set", f"mqtt.port={broker_port}"]
+        self.process = start("web", "--port", str(self.port), *mqtt, *options).process
+        assert self.process.stdout is not None
+        self.url = self.process.stdout.readline().strip()
+
+    def get(self, path: str = "/", **headers: str) -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LONG_S)
+        connection.request("GET", path, headers={name.replace("_", "-"): text for name, text in headers.items()})
+        answer = connection.getresponse()
+        text = answer.read().decode(errors="replace")
+        connection.close()
+        return answer.status, text
+
+
+@pytest.fixture
+def web(start: Callable[..., Daemon], broker: Broker) -> Iterator[Callable[..., Web]]:
+    yield lambda *options: Web(start, broker.port, *options)
+
+
+def test_on_loopback_anyone_here_may_look_and_other_sites_may_not(web: Callable[..., Web]) -> None:
+    page = web()
+    assert page.url == f"http://127.0.0.1:{page.port}/"
+    status, text = page.get()
+    assert (status, "emotiond: cameras" in text) == (200, True)
+    assert page.get(Host="evil.example")[0] == 403
+    assert page.get(Origin="http://evil.example")[0] == 403
+    assert page.get(Origin=f"http://127.0.0.1:{page.port}")[0] == 200
+    # Nothing comes from elsewhere.
+    assert "http://" not in text.replace(page.url, "").replace("http://www.w3.org", "")
+
+    # The web socket: faces of real pictures; no entry for other sites; no harm by what is no picture.
+    address = f"ws://127.0.0.1:{page.port}/try/frames"
+    frames = [image for at_s, image in clip.frames() if 3 < at_s < 5]
+    with websocket.connect(address, open_timeout=LONG_S, ping_interval=None) as socket:
+        for image in frames:
+            socket.send(cv2.imencode(".jpg", np.hstack([image[:, 100:420], image[:, 100:420]]))[1].tobytes())
+            answer = json.loads(socket.recv(timeout=LONG_S))
+        assert len(answer["faces"]) in (1, 2)
+        assert len(answer["faces"][0]["scores"]) == 7
+        socket.send(b"this is no picture")
+        with pytest.raises(Exception, match="1003|not a picture"):
+            socket.recv(timeout=LONG_S)
+    with pytest.raises(Exception, match="403|1008"):
+        websocket.connect(address, origin="http://evil.example", open_timeout=LONG_S)
+    assert page.get()[0] == 200
+
+
+def test_a_password_is_asked_for(web: Callable[..., Web], tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("sésame\n")
+    page = web("--host", "0.0.0.0", "--password-file", str(secret))
+
+    def basic(password: str) -> str:
+        return "Basic " + base64.b64encode(f"anyone:{password}".encode()).decode()
+
+    assert page.get()[0] == 401
+    assert page.get(Authorization=basic("wrong"))[0] == 401
+    assert page.get(Authorization="Basic %%%")[0] == 401
+    assert page.get(Authorization=basic("sésame"))[0] == 200
+    with pytest.raises(Exception, match="403|1008"):
+        websocket.connect(f"ws://127.0.0.1:{page.port}/try/frames", open_timeout=LONG_S)
+
+
+def test_a_proxys_header_is_trusted_where_that_was_asked_for(web: Callable[..., Web]) -> None:
+    page = web("--host", "0.0.0.0", "--trusted-header", "X-Forwarded-User")
+    assert page.get()[0] == 403
+    assert page.get(X_Forwarded_User="")[0] == 403
+    assert page.get(X_Forwarded_User="anna", Host="emotiond.example")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--host", "0.0.0.0"], 2, "--host 0.0.0.0: others could look in; give --password-file"),
+        (["--password-file", "missing"], 78, "--password-file missing: No such file or directory"),
+        (["--set", "mqtt.broker=null"], 78, "mqtt.broker: null: the dashboard shows what a broker hands on"),
+        (["--port", "0"], 2, "usage"),
+    ],
+)
+def test_what_cannot_be_served_is_told(tmp_path: Path, options: list[str], code: int, said: str) -> None:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "edge", "web", *options]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
+    assert done.returncode == code
+    assert done.stderr.removeprefix("emotiond: ").startswith(said)
+
+
+def test_a_taken_port_is_told(web: Callable[..., Web], broker: Broker, start: Callable[..., Daemon]) -> None:
+    code, _, err = start("web", "--port", str(broker.port)).finish(LONG_S)
+    assert code == 69
+    assert err.startswith(f"emotiond: 127.0.0.1:{broker.port}: Address already in use; --port takes another")
+
+
+def test_it_ends_when_asked_to(web: Callable[..., Web]) -> None:
+    page = web()
+    page.process.terminate()
+    wait_for(lambda: page.process.poll() is not None, "the dashboard ended", LONG_S)
+    assert page.process.returncode == 0
