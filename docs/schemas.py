@@ -62,16 +62,19 @@ def config_schema() -> dict[str, Any]:
     """The JSON Schema of config.yaml, whose comments explain the keys in an editor. Unknown keys are refused."""
     schema = Config.model_json_schema()
     comments = _comments()
-    for section, field in Config.model_fields.items():
-        definition = schema["$defs"].get(getattr(field.annotation, "__name__", ""), {})
-        for key, property_ in definition.get("properties", {}).items():
-            if comment := comments.get(f"{section}.{key}"):
-                property_["description"] = comment
-        if definition:
+    for section in Config.model_fields:
+        # Of a section with kinds, each kind has a definition.
+        names = re.findall(r'"#/\$defs/(\w+)"', json.dumps(schema["properties"][section].get("oneOf", [])))
+        names = names or re.findall(r'"#/\$defs/(\w+)"', json.dumps(schema["properties"][section]))
+        for name in names:
+            for key, property_ in schema["$defs"][name].get("properties", {}).items():
+                if comment := comments.get(f"{section}.{key}"):
+                    property_["description"] = comment
+        if names:
             # An empty section is null in YAML, and means the defaults.
             schema["properties"][section] = {
                 "anyOf": [schema["properties"][section], {"type": "null"}],
-                "description": comments.get(section) or definition["description"],
+                "description": comments.get(section) or schema["$defs"][names[0]]["description"],
             }
     source = schema["$defs"]["CameraConfig"]["properties"]["source"]
     source["anyOf"] = [{"type": "integer", "minimum": 0}, {"type": "string", "minLength": 1}]
