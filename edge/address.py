@@ -1,11 +1,18 @@
-"""Where a broker is, as the settings say it."""
+"""Where brokers and cameras are, as the settings say it."""
 
+import re
 from typing import Any
+
+
+def without_secret(address: object) -> str:
+    """A camera's source or a broker's address as it may be shown: without what stands before the @ of a URL."""
+    shown = re.sub("//.*@", "//", str(address), flags=re.DOTALL)
+    return re.sub("^[^/@]*:(?!//).*@", "", shown, flags=re.DOTALL)  # user:password@host
 
 
 def check_host(text: str) -> str:
     """Of one broker: a host alone. Raises ValueError."""
-    if not text or "/" in text or text.isspace() or (text.count(":") == 1):
+    if not text or "/" in text or "@" in text or text.isspace() or (text.count(":") == 1):
         raise ValueError("must be 'embedded', or a host's name or address alone; its port goes to mqtt.port")
     return text
 
@@ -18,8 +25,15 @@ def check_brokers(value: Any) -> Any:
         raise ValueError("must be a list of different brokers, each a host's name, an address or host:port")
     for each in value:
         host, port = split_address(each)
-        if not host or "/" in host or host.isspace() or host == "embedded" or not (port is None or 1 <= port <= 65535):
-            raise ValueError(f"{each!r}: must be a host's name, an address or host:port")
+        if (
+            not host
+            or "/" in host
+            or "@" in each
+            or host.isspace()
+            or host == "embedded"
+            or not (port is None or 1 <= port <= 65535)
+        ):
+            raise ValueError(f"{without_secret(each)!r}: must be a host's name, an address or host:port")
     return tuple(value)
 
 

@@ -8,8 +8,9 @@ from datetime import datetime, timezone
 
 import cv2
 
+from edge.address import without_secret
 from edge.backoff import Backoff
-from edge.config import CameraConfig, without_secret
+from edge.config import CameraConfig
 from edge.errors import ServiceUnavailableError
 from edge.preprocess import usable
 from edge.records import Frame

@@ -8,10 +8,11 @@ from typing import TextIO
 
 import numpy as np
 
+from edge.address import without_secret
 from edge.app import build_detector, build_source, refuse_for_a_device
 from edge.broker import EmbeddedBroker
 from edge.classifier import TfliteClassifier, installed_runtimes
-from edge.config import Config, without_secret
+from edge.config import Config
 from edge.connection import Dialer, passing_client_id
 from edge.errors import ConfigError, EmotiondError, EndOfStream, ServiceUnavailableError
 from edge.eventfile import DamagedError, EventFile, InUseError

@@ -1,7 +1,6 @@
 """Typed settings. Every key has a default; `config.yaml` in the repository shows them all with their reasons."""
 
 import os
-import re
 import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,11 +14,6 @@ from edge.settings import TOPIC_LEVEL_MAX, FilePath, Port, Probability, Seconds,
 PASSWORD_MAX = 65535  # bytes; MQTT's limit
 
 Host = Annotated[str, AfterValidator(check_host)]
-
-
-def without_secret(source: int | str) -> str:
-    """A source as it may be shown: without what stands before the @ of a URL."""
-    return re.sub("//.*@", "//", str(source))
 
 
 def _source(value: Any) -> Any:

@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from edge.address import without_secret
 from edge.config import DETECTORS, Config
 from edge.errors import ConfigError
 
@@ -35,7 +36,7 @@ def load(
         config = _validate(tree, f"--detector {detector}")
     for override in overrides:
         _apply_override(tree, override)
-        config = _validate(tree, f"--set {override}")
+        config = _validate(tree, _shown_override(override))
     if source is not None:
         tree["camera"] = {**(tree.get("camera") or {}), "source": source}
         config = _validate(tree, "--source")
@@ -84,17 +85,22 @@ def _yaml_problem(error: Exception) -> str:
 def _apply_override(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
-        raise ConfigError(f"--set {override}: must look like section.key=value")
+        raise ConfigError(f"{_shown_override(override)}: must look like section.key=value")
     try:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"--set {override}: {_yaml_problem(error)}") from None
+        raise ConfigError(f"{_shown_override(override)}: {_yaml_problem(error)}") from None
     *sections, last = key.split(".")
     for section in sections:
         if not isinstance(tree.get(section), dict):
             tree[section] = {}
         tree = tree[section]
     tree[last] = value
+
+
+def _shown_override(override: str) -> str:
+    key, equals, text = override.partition("=")
+    return f"--set {key}{equals}{without_secret(text)}"
 
 
 def _validate(tree: Mapping[str, Any], origin: str) -> Config:
@@ -132,7 +138,14 @@ def _explain(problem: ErrorDetails) -> str:
 
 def _given(problem: ErrorDetails) -> str:
     given = problem.get("input")
-    return "" if isinstance(given, dict) else f", not {json.dumps(given)[:80]}"
+    return "" if isinstance(given, dict) else f", not {json.dumps(_without_secrets(given))[:80]}"
+
+
+def _without_secrets(given: Any) -> Any:
+    """People write passwords into addresses, also where they are refused."""
+    if isinstance(given, list):
+        return [_without_secrets(each) for each in given]
+    return without_secret(given) if isinstance(given, str) else given
 
 
 def _fields_at(sections: list[str], variant: str) -> list[str]:

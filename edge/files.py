@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge import clip
+from edge.address import without_secret
 from edge.config import CameraConfig
 from edge.errors import BadDataError, EndOfStream, InputNotFoundError
 from edge.preprocess import usable
@@ -42,12 +43,12 @@ def open_file(config: CameraConfig, source: str) -> "FileSource":
     try:
         pictures = _find_pictures(str(path))
     except OSError as error:
-        raise InputNotFoundError(f"camera.source: {source}: {error.strerror}") from None
+        raise InputNotFoundError(f"camera.source: {without_secret(source)}: {error.strerror}") from None
     if pictures is not None:
         fps = config.fps or FALLBACK_FPS
         return FileSource(source, lambda: _read_pictures(pictures, fps), realtime, loop, config.max_fps)
     if not path.is_file():
-        raise InputNotFoundError(f"camera.source: {source}: no such file, folder or camera")
+        raise InputNotFoundError(f"camera.source: {without_secret(source)}: no such file, folder or camera")
     _open_video(path).release()
     return FileSource(source, lambda: _read_video(path), realtime, loop, config.max_fps)
 
@@ -143,7 +144,7 @@ def _find_pictures(source: str) -> list[Path] | None:
     names = fnmatch.filter((file.name for file in folder.iterdir()), pattern)
     found = [folder / name for name in names if Path(name).suffix.lower() in PICTURE_SUFFIXES]
     if not found:
-        raise InputNotFoundError(f"camera.source: {source}: no pictures there")
+        raise InputNotFoundError(f"camera.source: {without_secret(source)}: no pictures there")
     return sorted(found, key=_natural_order)
 
 

@@ -8,15 +8,28 @@ import cv2
 import numpy as np
 
 FPS = 15
+MODES = ("run", "stall", "corrupt", "black", "garbage", "slow", "resize")
 
 
 class MjpegCamera:
-    """Serves pictures in a circle at `url`; `mode` is run, stall, drop, corrupt or refuse, at any time."""
+    """Serves pictures in a circle at `url`; `mode` can be changed at any time.
+
+    run; stall: nothing comes, the connection stays; drop: the connection ends; refuse: and none is accepted; corrupt:
+    the first third of each picture; black: black pictures; garbage: bytes that are no picture; slow: a picture every
+    two seconds; resize: pictures of half the width and height.
+    """
 
     def __init__(self, pictures: list[np.ndarray]) -> None:
-        jpegs = [cv2.imencode(".jpg", picture)[1].tobytes() for picture in pictures]
+        halves = [cv2.resize(picture, None, fx=0.5, fy=0.5) for picture in pictures]
+        whole, small, black = (
+            [cv2.imencode(".jpg", picture)[1].tobytes() for picture in some]
+            for some in (pictures, halves, [np.zeros_like(pictures[0])])
+        )
+        noise = [np.random.default_rng(1).bytes(len(whole[0]))]
         camera = self
         self.mode = "run"
+        self.clients = 0
+        """Connections that are served now."""
 
         class Handler(BaseHTTPRequestHandler):
             def log_message(self, *arguments: object) -> None:
@@ -26,23 +39,30 @@ class MjpegCamera:
                 if camera.mode == "refuse":
                     self.send_error(503)
                     return
+                camera.clients += 1
+                try:
+                    self.serve()
+                except OSError:
+                    pass
+                finally:
+                    camera.clients -= 1
+
+            def serve(self) -> None:
                 self.send_response(200)
                 self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
                 self.end_headers()
                 index = 0
-                while camera.mode in ("run", "stall", "corrupt"):
-                    time.sleep(1 / FPS)
+                while camera.mode in MODES:
+                    time.sleep(2 if camera.mode == "slow" else 1 / FPS)
                     if camera.mode == "stall":
                         continue
-                    jpeg = jpegs[index % len(jpegs)]
+                    kind = {"black": black, "garbage": noise, "resize": small}.get(camera.mode, whole)
+                    jpeg = kind[index % len(kind)]
                     index += 1
                     if camera.mode == "corrupt":
                         jpeg = jpeg[: len(jpeg) // 3]
                     head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-                    try:
-                        self.wfile.write(head.encode() + jpeg + b"\r\n")
-                    except OSError:
-                        return
+                    self.wfile.write(head.encode() + jpeg + b"\r\n")
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True

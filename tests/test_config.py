@@ -6,7 +6,8 @@ import pytest
 import yaml
 
 from conftest import ROOT
-from edge.config import Config, MqttConfig, without_secret
+from edge.address import without_secret
+from edge.config import Config, MqttConfig
 from edge.configfile import load
 from edge.errors import ConfigError
 
@@ -113,6 +114,7 @@ def test_a_wrong_override_is_named(tmp_path: Path, override: str, expected: str)
 
 def test_a_source_is_shown_without_its_password() -> None:
     assert without_secret("rtsp://user:pa/ss@w@host:554/cam") == "rtsp://host:554/cam"
+    assert without_secret("user:pass@host:1883") == "host:1883"
     assert without_secret(0) == "0"
     assert without_secret("a@b.mkv") == "a@b.mkv"
 

@@ -1,0 +1,111 @@
+"""Passwords of the broker and of cameras appear nowhere, whatever goes wrong and however much is logged."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from conftest import Broker, Daemon, free_port, wait_for
+from mjpeg_server import MjpegCamera
+
+SECRET = "s3cret-of-the-broker"
+CAMERA_SECRET = "s3cret-of-the-camera"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Callable[..., tuple[Path, dict[str, str]]]:
+    """A configuration file with secrets in every way that there is, and the environment that it needs."""
+
+    def write(kind: str, **changed: object) -> tuple[Path, dict[str, str]]:
+        given = {
+            "file": {"password_file": str(tmp_path / "password")},
+            "env": {"password_env": "BROKER_PASSWORD"},
+            "credential": {"password_credential": "password"},
+        }[kind]
+        (tmp_path / "password").write_text(SECRET + "\n")
+        mqtt = {"broker": "127.0.0.1", "port": free_port(), "username": "edge", "retry_min_s": 0.1, **given}
+        camera = {"source": f"http://edge:{CAMERA_SECRET}@127.0.0.1:{free_port()}/cam", "timeout_s": 1.0}
+        for key, value in changed.items():
+            (mqtt if key in ("broker", "port", "tls") else camera)[key] = value
+        path = tmp_path / "config.yaml"
+        path.write_text(
+            json.dumps({"device": "pi", "camera": camera, "mqtt": mqtt, "log": {"level": "debug"}}), encoding="utf-8"
+        )
+        return path, {"BROKER_PASSWORD": SECRET, "CREDENTIALS_DIRECTORY": str(tmp_path)}
+
+    return write
+
+
+def says_no_secret(*texts: str) -> None:
+    for text in texts:
+        assert SECRET not in text
+        assert CAMERA_SECRET not in text
+
+
+@pytest.mark.parametrize("kind", ["file", "env", "credential"])
+@pytest.mark.parametrize("command", [["check"], ["run"], ["run", "--debug"]])
+def test_what_fails_tells_no_secret(settings, start: Callable[..., Daemon], command: list[str], kind: str) -> None:
+    path, env = settings(kind)
+    code, out, err = start(*command, "--config", str(path), env=env).finish()
+    assert code == 69
+    assert "127.0.0.1" in out + err
+    says_no_secret(out, err)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"source": f"http://edge:{CAMERA_SECRET}@127.0.0.1/\0"},
+        {"source": [f"http://edge:{CAMERA_SECRET}@127.0.0.1/"]},
+        {"source": f"nonsense://edge:{CAMERA_SECRET}@127.0.0.1/"},
+        {"source": f"http:/edge:{CAMERA_SECRET}@127.0.0.1/*.jpg"},
+        {"source": f"/nowhere//edge:{CAMERA_SECRET}@127.0.0.1/"},
+        {"broker": f"mqtt://edge:{SECRET}@127.0.0.1"},
+        {"broker": f"edge:{SECRET}@127.0.0.1"},
+        {"broker": f"edge:{SECRET}:x@127.0.0.1"},
+        {"broker": [f"edge:{SECRET}@127.0.0.1", "b"]},
+        {"broker": [f"edge:{SECRET}@127.0.0.1", 1]},
+        {"tls": True},
+    ],
+)
+def test_settings_that_are_wrong_tell_no_secret(
+    settings, start: Callable[..., Daemon], changed: dict[str, object]
+) -> None:
+    path, env = settings("file", **changed)
+    code, out, err = start("run", "--debug", "--config", str(path), env=env).finish()
+    assert code in (66, 69, 78)
+    says_no_secret(out, err)
+
+
+@pytest.mark.parametrize(
+    "override", ["camera.source=rtsp://a:{}@b\0", "camera.source=[rtsp://a:{}@b]", "mqtt.broker=a:{}@b"]
+)
+def test_a_wrong_option_tells_no_secret(start: Callable[..., Daemon], override: str) -> None:
+    code, out, err = start("run", "--set", override.format(SECRET).replace("\0", "\\0")).finish()
+    assert code in (69, 78)
+    says_no_secret(out, err)
+
+
+def test_a_running_daemon_and_a_broker_that_refuses_tell_no_secret(
+    clip_frames: list, settings, broker: Broker, subscribe, start: Callable[..., Daemon]
+) -> None:
+    camera = MjpegCamera(clip_frames[30:60])
+    try:
+        subscriber = subscribe(broker.port)
+        source = camera.url.replace("//", f"//edge:{CAMERA_SECRET}@")
+        path, env = settings("env", source=source, port=broker.port, stale_after_s=1.0)
+        daemon = start("run", "--debug", "--config", str(path), env=env)
+        wait_for(lambda: subscriber.events(), "a face")
+        camera.mode = "refuse"
+        broker.kill()
+        wait_for(lambda: not camera.clients, "the camera is lost")
+        broker.start()
+        camera.mode = "run"
+        wait_for(lambda: camera.clients, "the camera is back")
+        code, out, err = daemon.stop()
+    finally:
+        camera.close()
+    assert code == 0
+    assert "127.0.0.1" in err
+    says_no_secret(out, err, *(topic + text for topic, text, _ in subscriber.messages))
