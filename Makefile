@@ -1,5 +1,5 @@
 # make run     set up and run the main job on the built-in clip (SOURCE=0: webcam, SOURCE=rtsp://...: stream)
-# make test    set up and run all tests          make check   format, lint, types
+# make test    set up and run all tests          make check   format, lint, types, known holes
 # make fuzz    atheris on the parsers of settings, commands and data sets
 # make bench   speed on this machine: the network, and the pipeline (ARGS='--clip F': on that clip)
 # make soak    the long forms: thousands of events through hundreds of faults; takes minutes
@@ -55,6 +55,7 @@ check: $(VENV)/ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python tests/audit.py
 
 soak: $(VENV)/ready-dev
 	sh tests/system_packages.sh

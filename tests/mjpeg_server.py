@@ -16,14 +16,14 @@ class MjpegCamera:
 
     run; stall: nothing comes, the connection stays; drop: the connection ends; refuse: and none is accepted; corrupt:
     the first third of each picture; black: black pictures; garbage: bytes that are no picture; slow: a picture every
-    two seconds; resize: pictures of half the width and height.
+    two seconds; resize: pictures of 1.25 times the size.
     """
 
-    def __init__(self, pictures: list[np.ndarray]) -> None:
-        halves = [cv2.resize(picture, None, fx=0.5, fy=0.5) for picture in pictures]
-        whole, small, black = (
+    def __init__(self, pictures: list[np.ndarray], fps: float = FPS) -> None:
+        larger = [cv2.resize(picture, None, fx=1.25, fy=1.25) for picture in pictures]
+        whole, large, black = (
             [cv2.imencode(".jpg", picture)[1].tobytes() for picture in some]
-            for some in (pictures, halves, [np.zeros_like(pictures[0])])
+            for some in (pictures, larger, [np.zeros_like(pictures[0])])
         )
         noise = [np.random.default_rng(1).bytes(len(whole[0]))]
         camera = self
@@ -53,10 +53,10 @@ class MjpegCamera:
                 self.end_headers()
                 index = 0
                 while camera.mode in MODES:
-                    time.sleep(2 if camera.mode == "slow" else 1 / FPS)
+                    time.sleep(2 if camera.mode == "slow" else 1 / fps)
                     if camera.mode == "stall":
                         continue
-                    kind = {"black": black, "garbage": noise, "resize": small}.get(camera.mode, whole)
+                    kind = {"black": black, "garbage": noise, "resize": large}.get(camera.mode, whole)
                     jpeg = kind[index % len(kind)]
                     index += 1
                     if camera.mode == "corrupt":

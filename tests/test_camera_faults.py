@@ -1,0 +1,112 @@
+"""A camera that gives something else than pictures, or comes and goes for ever: nothing ends, nothing leaks."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import Broker, Daemon, plain, wait_for
+from edge.camera import LiveSource
+from edge.config import CameraConfig
+from mjpeg_server import MjpegCamera
+
+CAMERA_STATUS, FACES = "emotiond/pi/camera/status", "emotiond/pi/camera/faces"
+QUICK = {"camera.timeout_s": 1.0, "camera.stale_after_s": 1.0, "camera.retry_min_s": 0.1, "camera.retry_max_s": 0.5}
+
+
+@pytest.fixture
+def camera(clip_frames: list[np.ndarray]) -> Iterator[MjpegCamera]:
+    server = MjpegCamera(clip_frames[30:170])
+    yield server
+    server.close()
+
+
+def since_online(subscriber) -> list[str]:
+    """What the camera was said to be since it was first online."""
+    texts = subscriber.texts(CAMERA_STATUS)
+    return texts[texts.index("online") :]
+
+
+def test_black_pictures_show_nobody_and_are_no_less_online(
+    camera: MjpegCamera, broker: Broker, subscribe, start: Callable[..., Daemon]
+) -> None:
+    subscriber = subscribe(broker.port)
+    daemon = start("run", "--source", camera.url, *plain(broker.port, **QUICK))
+    wait_for(lambda: subscriber.events(), "a face")
+    camera.mode = "black"
+    wait_for(lambda: subscriber.events()[-1]["type"] == "end", "nobody is there")
+    camera.mode = "run"
+    wait_for(lambda: subscriber.events()[-1]["type"] != "end", "a face again")
+    assert "offline" not in since_online(subscriber)
+    code, _, err = daemon.stop()
+    assert (code, "Traceback" in err) == (0, False)
+
+
+def test_pictures_of_another_size_are_gone_on_with(
+    camera: MjpegCamera, broker: Broker, subscribe, start: Callable[..., Daemon]
+) -> None:
+    """OpenCV scales them to the size at which the stream was opened, and takes the new one when it is opened again."""
+    subscriber = subscribe(broker.port)
+    daemon = start("run", "--source", camera.url, *plain(broker.port, **QUICK))
+    wait_for(lambda: subscriber.events(), "a face")
+    camera.mode = "resize"
+    seen = len(subscriber.texts(FACES))
+    wait_for(lambda: len(subscriber.texts(FACES)) > seen + 5, "faces all the same")
+    assert "offline" not in since_online(subscriber)
+    camera.mode = "drop"
+    wait_for(lambda: not camera.clients, "the connection ends")
+    camera.mode = "resize"
+    wait_for(lambda: subscriber.events()[-1]["frame"] == [800, 600], "a face in the new size")
+    code, _, err = daemon.stop()
+    assert (code, "Traceback" in err) == (0, False)
+
+
+@pytest.mark.parametrize("fault", ["garbage", "slow"])
+def test_what_is_no_stream_any_more_is_offline_and_comes_back(
+    camera: MjpegCamera, broker: Broker, subscribe, start: Callable[..., Daemon], fault: str
+) -> None:
+    subscriber = subscribe(broker.port)
+    daemon = start("run", "--source", camera.url, *plain(broker.port, **QUICK))
+    wait_for(lambda: subscriber.events(), "a face")
+    camera.mode = fault
+    wait_for(lambda: subscriber.texts(CAMERA_STATUS)[-1] == "offline", "the camera is reported offline")
+    camera.mode = "run"
+    wait_for(lambda: subscriber.texts(CAMERA_STATUS)[-1] == "online", "the camera is reported online again")
+    code, _, err = daemon.stop()
+    assert (code, "Traceback" in err) == (0, False)
+
+
+def left_open() -> tuple[int, int]:
+    """Threads and descriptors of this process."""
+    return len(list(Path("/proc/self/task").iterdir())), len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.parametrize("cycles", [15, pytest.param(1000, marks=pytest.mark.soak)])
+def test_a_camera_that_comes_and_goes_leaves_nothing_behind(clip_frames: list[np.ndarray], cycles: int) -> None:
+    """Turned away, and the connection ended, in turn."""
+    camera = MjpegCamera([clip_frames[60][::4, ::4]], fps=100)
+    settings = CameraConfig(source=camera.url, timeout_s=2, stale_after_s=0.1, retry_min_s=0.05, retry_max_s=0.05)
+    began_at, before = time.monotonic(), (0, 0)
+    with LiveSource(settings) as source:
+
+        def streams() -> bool:
+            # A frame of the connection before may still wait to be taken.
+            return camera.clients == 1 and source.take(0.1) is not None and source.online
+
+        for cycle in range(cycles + 3):
+            wait_for(streams, f"a frame in cycle {cycle}")
+            if cycle == 3:  # FFmpeg has made what it keeps
+                before = left_open()
+            camera.mode = "refuse" if cycle % 2 else "drop"
+            wait_for(lambda: not camera.clients and not source.online, f"offline in cycle {cycle}")
+            camera.mode = "run"
+        wait_for(streams, "a frame at the end")
+        wait_for(lambda: max(map(int.__sub__, left_open(), before)) <= 0, f"not more open than {before}")
+    print(
+        f"{cycles} cycles in {time.monotonic() - began_at:.0f} s: {before} threads and descriptors, {left_open()} after"
+    )
+    camera.close()
+    wait_for(lambda: "capture" not in {thread.name for thread in threading.enumerate()}, "the capture thread ends")
