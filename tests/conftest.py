@@ -22,7 +22,7 @@ from edge import clip
 
 ROOT = Path(__file__).parent.parent
 # For what should take a fraction of a second: the machine may be busy. A very busy one is given more.
-PATIENCE_S = float(os.environ.get("EMOTIOND_PATIENCE_S", "30"))
+PATIENCE_S = float(os.environ.get("EMOTIOND_PATIENCE_S", "60"))
 
 
 def wait_for(condition: Callable[[], object], what: str, patience_s: float = PATIENCE_S) -> None:
