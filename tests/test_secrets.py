@@ -87,7 +87,7 @@ def test_a_wrong_option_tells_no_secret(start: Callable[..., Daemon], override: 
     says_no_secret(out, err)
 
 
-def test_a_running_daemon_and_a_broker_that_refuses_tell_no_secret(
+def test_a_daemon_that_loses_its_camera_and_its_broker_tells_no_secret(
     clip_frames: list, settings, broker: Broker, subscribe, start: Callable[..., Daemon]
 ) -> None:
     camera = MjpegCamera(clip_frames[30:60])
