@@ -162,7 +162,9 @@ class Loop:
                 monitor.camera_status(status)
         for monitor in self._monitors:
             monitor.raise_failure()
-        if self._pace.check(self._counters.done, self._source.drops["superseded"]):
+        if status != "online":
+            self._pace.interrupt()
+        elif self._pace.check(self._counters.done, self._source.drops["superseded"]):
             self._search.slowdown = self._pace.slowdown
             self._source.thin(self._pace.every)
             log.info("%s: pace now %s", self._config.camera.name, self._pace.figures)

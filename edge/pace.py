@@ -27,7 +27,8 @@ class Pace:
     """`hot` or `slow` while it is slowed down."""
     _step: int = 0
     _calm: int = 0
-    _due_at: float = 0.0
+    _due_at: float | None = None
+    """When to look next; None while there are no counts yet to compare with."""
     _done: int = 0
     _superseded: int = 0
 
@@ -51,13 +52,18 @@ class Pace:
 
         done, superseded: frames processed, and frames replaced by newer ones, since the start.
         """
-        now = time.monotonic()
-        if now < self._due_at:
+        now, first = time.monotonic(), self._due_at is None
+        if self._due_at is not None and now < self._due_at:
             return False
         self._due_at = now + CHECK_EVERY_S
         new, lost = done - self._done, superseded - self._superseded
         self._done, self._superseded = done, superseded
-        return self.judge(self.temperature(), lost / max(1, new + lost))
+        # What was superseded before, while the camera was opened or paused, says nothing about how fast the device is.
+        return not first and self.judge(self.temperature(), lost / max(1, new + lost))
+
+    def interrupt(self) -> None:
+        """No frames are looked at now: those that are superseded meanwhile do not count."""
+        self._due_at = None
 
     def judge(self, temperature_c: float | None, superseded_share: float) -> bool:
         """One check: of the temperature, and of the share of frames that were superseded. True if the pace changed."""

@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from edge.camera import Thinning
 from edge.pace import CALM_CHECKS, Pace
 
@@ -38,11 +40,27 @@ def test_an_unknown_temperature_is_not_hot() -> None:
     assert not pace.judge(None, 0.0)
 
 
-def test_checks_are_rare_and_look_at_the_frames_between() -> None:
+def test_checks_are_rare_and_look_at_the_frames_between(monkeypatch: pytest.MonkeyPatch) -> None:
     pace = Pace(hot_c=None, temperature=lambda: None)
+    monkeypatch.setattr("edge.pace.CHECK_EVERY_S", 0.0)
+    assert not pace.check(done=0, superseded=0)
+    monkeypatch.undo()
     assert pace.check(done=50, superseded=50)
     assert not pace.check(done=51, superseded=5000)
     assert (pace.slowdown, pace.because) == (2, "slow")
+
+
+def test_frames_superseded_before_the_first_or_during_a_pause_are_no_sign_of_slowness(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("edge.pace.CHECK_EVERY_S", 0.0)
+    pace = Pace(hot_c=None, temperature=lambda: None)
+    assert not pace.check(done=0, superseded=9)
+    assert not pace.check(done=60, superseded=9)
+    pace.interrupt()
+    assert not pace.check(done=60, superseded=900)
+    assert not pace.check(done=120, superseded=900)
+    assert pace.because is None
 
 
 def test_frames_over_the_limit_are_dropped_and_counted() -> None:
