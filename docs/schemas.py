@@ -46,7 +46,10 @@ CHANNELS: dict[str, tuple[str, int, bool, str, str]] = {
     "pause": (TOPICS.command("pause"), 1, False, "receive", "Any payload, but `off` resumes; with mqtt.commands: true"),
     "resume": (TOPICS.command("resume"), 1, False, "receive", "Any payload; with mqtt.commands: true"),
     "reload": (TOPICS.command("reload"), 1, False, "receive", "Reads the settings anew; with mqtt.commands: true"),
+    "look": (TOPICS.of_camera("look"), 0, False, "receive", "Any payload; asks for pictures for 10 s"),
+    "snapshot": (TOPICS.of_camera("snapshot"), 0, False, "send", "A picture; with mqtt.snapshots: true, to who asks"),
 }
+PICTURES = {"snapshot"}
 PARAMETERS = {
     "device": {"description": "The device's name (`device` in its settings)"},
     "camera": {"description": "The camera's name (`camera.name`)"},
@@ -107,7 +110,8 @@ def asyncapi() -> dict[str, Any]:
     schemas |= {name: _inlined(message_schema(name)) for name in MESSAGES}
     channels, operations, messages = {}, {}, {}
     for name, (topic, qos, retained, action, summary) in CHANNELS.items():
-        text = name not in MESSAGES
+        kind = "application/json" if name in MESSAGES else "image/jpeg" if name in PICTURES else "text/plain"
+        other = {"type": "string", "format": "binary"} if name in PICTURES else {"type": "string"}
         channels[name] = {
             "address": topic,
             "messages": {name: {"$ref": f"#/components/messages/{name}"}},
@@ -120,8 +124,8 @@ def asyncapi() -> dict[str, Any]:
             "bindings": {"mqtt": {"qos": qos, "retain": retained, "bindingVersion": "0.2.0"}},
         }
         messages[name] = {
-            "contentType": "text/plain" if text else "application/json",
-            "payload": {"$ref": f"#/components/schemas/{name}"} if name in schemas else {"type": "string"},
+            "contentType": kind,
+            "payload": {"$ref": f"#/components/schemas/{name}"} if name in schemas else other,
         }
     return {
         "asyncapi": "3.0.0",

@@ -154,6 +154,9 @@ class MqttConfig(Settings):
     live_rate_hz: Annotated[float, Field(ge=0, le=1000)] = 5.0
     stats_interval_s: Annotated[float, Field(ge=0.1, le=86400)] = 30.0
     commands: bool = False
+    snapshots: bool = False
+    snapshot_rate_hz: Annotated[float, Field(gt=0, le=30)] = 3.0
+    snapshot_width: Annotated[int, Field(ge=32, le=1920)] = 480
 
     @model_validator(mode="after")
     def _belong_together(self) -> "MqttConfig":

@@ -164,6 +164,7 @@ class StatsMessage(TypedDict):
     pace: PaceFigures
     queue: Annotated[int, Field(ge=0, description="Events that the broker has not acknowledged")]
     spool: SpoolFigures
+    snapshots: Annotated[bool, Field(description="Whether pictures are sent to who asks for them")]
     temperature_c: Annotated[float | None, Field(description="Of the processor, where it is told")]
     uptime_s: Count
     version: Annotated[str, Field(description="emotiond's")]

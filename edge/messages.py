@@ -34,7 +34,7 @@ class Topics:
         return f"{self.base}/{self.device}/cmd/{name}"
 
     def of_camera(self, name: str) -> str:
-        """`status`, `events`, `faces` or `emotion` of the camera."""
+        """`status`, `events`, `faces`, `emotion`, `look` or `snapshot` of the camera."""
         return f"{self.base}/{self.device}/{self.camera}/{name}"
 
 

@@ -23,6 +23,7 @@ from edge.errors import ServiceUnavailableError
 from edge.messages import Origin, Topics, dominant, emotion_message, encode, event_message, faces_message
 from edge.pipeline import Sight
 from edge.records import Event
+from edge.snapshot import Snapshots
 from edge.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class MqttLink:
     ) -> None:
         self._config, self._dialer, self._topics, self.origin = config, dialer, topics, origin
         self._on_command, self._announcement = on_command, announcement
-        self._spool = spool
+        self._spool, self._snapshots = spool, Snapshots(config, topics)
         self._retained: dict[str, str] = {}
         self._passing: dict[str, str] = {}  # live messages: the newest of each topic
         self._unsent: dict[str, None] = {}  # retained topics that this connection was not given yet, in order
@@ -62,14 +63,12 @@ class MqttLink:
         self._closing = False
         self._problem: str | None = None  # why there is no connection; None while there is one, or the first is tried
         self._in_flight: dict[int, int | None] = {}  # message id -> spool number; None for a retained state
-        self._last_sent = 0
+        self._last_sent, self._events_refused, self._live_dropped = 0, 0, 0
         self._heard_at = 0.0  # when the broker last acknowledged something, or had nothing to acknowledge
         self._live_due_at = 0.0
         self._shown: tuple[str | None, int] | None = None  # dominant emotion and number of faces last told
-        self._said_refused = self._said_rival = self._said_command = False
         self._instance = secrets.token_hex(4)  # tells our own words from those of another that has our name
-        self._connected_before = self._rival = False
-        self._events_refused, self._live_dropped = 0, 0
+        self._connected_before = self._rival = self._said_rival = self._said_refused = self._said_command = False
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="mqtt-send", daemon=True)
 
@@ -104,11 +103,7 @@ class MqttLink:
     @property
     def drops(self) -> dict[str, int]:
         """Messages that were not sent, by cause."""
-        return {
-            **self._spool.drops,
-            "events_refused": self._events_refused,
-            "live_dropped": self._live_dropped,
-        }
+        return {**self._spool.drops, "events_refused": self._events_refused, "live_dropped": self._live_dropped}
 
     def publish(self, event: Event) -> None:
         """Send an event, now or when the broker is back. When the spool is full its oldest event goes."""
@@ -126,6 +121,8 @@ class MqttLink:
         if self._config.live_rate_hz > 0 and now >= self._live_due_at:
             self._live_due_at = now + 1 / self._config.live_rate_hz
             self._pass(self._topics.of_camera("faces"), encode(faces_message(sight, self.origin)))
+        if self._snapshots.offer(sight.frame):
+            self._work.set()
 
     def camera_status(self, status: str) -> None:
         """Say `online`, `offline` or `paused` of the camera."""
@@ -133,7 +130,8 @@ class MqttLink:
 
     def stats(self, message: dict[str, Any]) -> None:
         """Send the daemon's figures."""
-        self._pass(self._topics.stats, encode({**message, "spool": self._spool.figures()}))
+        more = {"spool": self._spool.figures(), "snapshots": self._config.snapshots}
+        self._pass(self._topics.stats, encode({**message, **more}))
 
     def _announce(self) -> None:
         if self._announcement is not None:
@@ -195,6 +193,7 @@ class MqttLink:
             connection.client.subscribe(self._topics.command("+"), qos=1)
         if self._announcement is not None:
             connection.client.subscribe(self._announcement.birth_topic, qos=1)
+        self._snapshots.begin(connection)
         self._in_flight.clear()
         self._heard_at = time.monotonic()
         self._last_sent = 0  # what was not acknowledged on the connection before is sent again, in order
@@ -232,11 +231,15 @@ class MqttLink:
             self._in_flight[connection.publish(topic, text, qos=1, retain=True, signed=self._instance)] = None
         for topic, text in passing:
             connection.publish(topic, text, qos=0, retain=False)
+        self._snapshots.send(connection)
 
     def _take_acknowledgements(self, connection: Connection) -> None:
         while connection.acknowledged:
             mid, reason = connection.acknowledged.popleft()
-            number = self._in_flight.pop(mid, None)
+            if mid not in self._in_flight:  # of QoS 0: written, of which the broker says nothing
+                self._snapshots.written(mid)
+                continue
+            number = self._in_flight.pop(mid)
             self._heard_at = time.monotonic()
             if reason.is_failure and not self._said_refused:
                 self._said_refused = True
@@ -264,6 +267,8 @@ class MqttLink:
     def _on_message(self, client: Any, userdata: Any, message: paho.MQTTMessage) -> None:
         if message.topic == self._topics.status:
             self._hear_status(message)
+            return
+        if self._snapshots.hears(message):
             return
         if self._announcement is not None and message.topic == self._announcement.birth_topic:
             if message.payload == b"online" and not message.retain:

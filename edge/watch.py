@@ -80,13 +80,20 @@ class Subscriber:
             topic = message.topic
         except UnicodeDecodeError:  # not allowed by MQTT, and yet some broker may send it
             return
-        self.take(topic, message.payload.decode("utf-8", errors="replace"))
+        if topic.endswith("/snapshot"):
+            self.take_picture(topic, message.payload)
+        else:
+            self.take(topic, message.payload.decode("utf-8", errors="replace"))
 
     def take(self, topic: str, text: str) -> None:
         """A message, on the network's thread. Others than terminals take it in a way of their own."""
         line = f"{topic} {text}" if self._raw else describe(topic, text)
         # What a network sent must not steer a terminal.
         self._write("".join(c if c.isprintable() else "�" for c in line))
+
+    def take_picture(self, topic: str, picture: bytes | bytearray) -> None:
+        """Likewise, what somebody asked to see."""
+        self.take(topic, f"(a picture of {len(picture)} bytes)")
 
 
 def describe(topic: str, text: str) -> str:

@@ -77,7 +77,7 @@ class Subscriber:
         self._client.on_subscribe = lambda *_: subscribed.set()
         self._client.on_disconnect = lambda *_: self.lost.set()
         self._client.on_message = lambda client, userdata, m: self.messages.append(
-            (m.topic, m.payload.decode(), m.retain)
+            (m.topic, m.payload.decode(errors="surrogateescape"), m.retain)
         )
         if credentials:
             self._client.username_pw_set(**credentials)
@@ -91,8 +91,8 @@ class Subscriber:
     def events(self) -> list[dict]:
         return [json.loads(text) for topic, text, _ in list(self.messages) if topic.endswith("/events")]
 
-    def publish(self, topic: str, text: str) -> None:
-        self._client.publish(topic, text, qos=1).wait_for_publish(PATIENCE_S)
+    def publish(self, topic: str, text: str, retain: bool = False) -> None:
+        self._client.publish(topic, text, qos=1, retain=retain).wait_for_publish(PATIENCE_S)
 
     def close(self) -> None:
         self._client.disconnect()

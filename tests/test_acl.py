@@ -17,7 +17,7 @@ from edge.mqtt import MqttLink
 from edge.spool import Spool
 from publisher import event
 
-USERS = ("pi", "door", "viewer", "operator")
+USERS = ("pi", "door", "viewer", "onlooker", "operator")
 
 
 @pytest.fixture
@@ -70,6 +70,8 @@ def test_nobody_can_do_more_than_the_acl_says(guarded: Broker, subscribe) -> Non
         ("door", "emotiond/door/status"),
         ("operator", "emotiond/pi/cmd/pause"),
         ("pi", "homeassistant/device/emotiond_pi/config"),
+        ("pi", "emotiond/pi/camera/snapshot"),
+        ("onlooker", "emotiond/pi/camera/look"),
     }
     tried = allowed | {
         ("pi", "emotiond/door/camera/events"),
@@ -82,10 +84,30 @@ def test_nobody_can_do_more_than_the_acl_says(guarded: Broker, subscribe) -> Non
         ("viewer", "emotiond/pi/cmd/pause"),
         ("viewer", "emotiond/pi/camera/events"),
         ("operator", "emotiond/pi/camera/events"),
+        ("pi", "emotiond/door/camera/snapshot"),
+        ("pi", "emotiond/pi/camera/look"),
+        ("viewer", "emotiond/pi/camera/look"),
+        ("operator", "emotiond/pi/camera/look"),
+        ("onlooker", "emotiond/pi/cmd/pause"),
+        ("onlooker", "emotiond/pi/camera/snapshot"),
     }
     codes = {each: outcome(guarded.port, *each) for each in tried}
     assert {each for each, code in codes.items() if code < 128} == allowed
     assert {code for each, code in codes.items() if each not in allowed} == {NOT_AUTHORIZED}
+
+
+def test_pictures_go_to_the_onlooker_alone(guarded: Broker, subscribe, start, tmp_path: Path) -> None:
+    watching = {user: subscribe(guarded.port, username=user, password=user) for user in ("viewer", "operator")}
+    onlooker = subscribe(guarded.port, username="onlooker", password="onlooker")
+    extra = {"mqtt.username": "pi", "mqtt.password_file": str(tmp_path / "pi"), "mqtt.snapshots": True}
+    start("run", *plain(guarded.port, **extra))
+    wait_for(lambda: onlooker.texts("emotiond/pi/camera/faces"), "frames")
+    onlooker.publish("emotiond/pi/camera/look", "")
+    wait_for(lambda: len(onlooker.texts("emotiond/pi/camera/snapshot")) > 1, "pictures")
+    for subscriber in watching.values():
+        later = onlooker.texts("emotiond/pi/camera/faces")[-1]
+        wait_for(lambda: later in subscriber.texts("emotiond/pi/camera/faces"), "what came later")  # noqa: B023
+        assert subscriber.texts("emotiond/pi/camera/snapshot") == []
 
 
 def test_a_device_hears_no_other_device(guarded: Broker, subscribe) -> None:

@@ -18,7 +18,7 @@ WORKSTATION = {"tensorflow", "keras", "torch", "jax", "matplotlib", "training", 
 LAYERS = [
     {"labels", "errors", "address", "console", "backoff", "commands", "quantization", "records", "quiet"},
     {"preprocess", "settings", "config", "contract", "configfile", "clip", "eventfile", "spool", "motion", "minisign"},
-    {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace", "discovery"},
+    {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace", "discovery", "snapshot"},
     {"camera", "files", "haar", "mtcnn", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
     | {"draw", "output", "videofile", "metrics"},
     {"golden", "loop", "forget", "timeline"},

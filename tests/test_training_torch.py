@@ -102,3 +102,33 @@ with pytest.raises(BadDataError, match="teacher: that run did not withhold the r
     train(dataset, dataclasses.replace(taught, validation_seed=2), folder / "cheat")
 """,
     )
+
+
+def test_the_shipped_network_can_teach(tmp_path: Path) -> None:
+    """Read back from its float32 file, it says what the file says; other files are refused in a sentence."""
+    _on_torch(
+        "-c",
+        f"""
+from pathlib import Path
+import numpy as np
+import pytest
+import torch
+from edge.errors import BadDataError, InputNotFoundError
+from training.evaluate import open_model
+from training.torch_loop import load_teacher
+
+models, folder = Path("../edge/models"), Path({str(tmp_path)!r})
+faces = np.random.default_rng(0).uniform(0, 255, (8, 6, 6)).astype(np.uint8).repeat(8, 1).repeat(8, 2)
+views = torch.from_numpy(faces[:, None].astype(np.float32))
+teacher = load_teacher(models / "float32.tflite")
+found = torch.softmax((teacher(views) + teacher(views.flip(3))) / 2, dim=1)
+np.testing.assert_allclose(found, open_model(models / "float32.tflite")(faces), atol=1e-5)
+with pytest.raises(BadDataError, match="int8.tflite: is quantized; give the float32 file"):
+    load_teacher(models / "int8.tflite")
+(folder / "bad.tflite").write_bytes(b"no network")
+with pytest.raises(BadDataError, match="bad.tflite: not a TFLite file"):
+    load_teacher(folder / "bad.tflite")
+with pytest.raises(InputNotFoundError, match="none.tflite: no such file"):
+    load_teacher(folder / "none.tflite")
+""",
+    )

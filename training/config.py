@@ -44,7 +44,8 @@ class TrainConfig:
     start: str = ""
     """A run folder whose network this one starts from, in place of random weights."""
     teachers: str = ""
-    """Run folders, comma-separated, whose scores for the same augmented picture join the target. Torch only."""
+    """Run folders or float32 TFLite files, comma-separated, whose scores for the same augmented picture join the
+    target. Torch only."""
     teacher_share: float = 0.6
     """Of the target, when there are teachers; labels and votes are the rest."""
 

@@ -21,6 +21,7 @@ from training.config import TrainConfig
 from training.evaluate import load_keras
 from training.progress import Progress
 from training.run import AVERAGE_EVERY, Average, Run
+from training.shipped import load_shipped
 from training.torch_network import TorchNetwork
 
 AHEAD = 4
@@ -141,10 +142,15 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float
     return config.learning_rate * (1 + math.cos(math.pi * (step - warmup) / (whole - warmup))) / 2
 
 
-def load_teacher(folder: Path) -> TorchNetwork:
-    """A run's network, for inference. Raises InputNotFoundError, BadDataError or ConfigError."""
-    model = load_keras(folder / "model.keras")
-    return TorchNetwork(settings.load(folder / "config.json").width, 0.0).take(model).folded()
+def load_teacher(path: Path) -> TorchNetwork:
+    """The network of a run's folder or of a float32 TFLite file, for inference.
+
+    Raises InputNotFoundError, BadDataError or ConfigError.
+    """
+    if path.suffix == ".tflite":
+        return load_shipped(path)
+    model = load_keras(path / "model.keras")
+    return TorchNetwork(settings.load(path / "config.json").width, 0.0).take(model).folded()
 
 
 def train(run: Run, learner: TorchLearner, average: Average, progress: Progress) -> None:

@@ -74,16 +74,19 @@ class TorchNetwork(nn.Module):
         """Parameters and moving statistics, in the order of the Keras network's `weights`."""
         return [tensor for _name, tensor in self.named_tensors()]
 
+    def units(self) -> list[tuple[str, nn.Module]]:
+        """Each convolution with its normalization, by the name of its Keras layers without `_conv` or `_norm`."""
+        found = [("stem", self.stem)]
+        for name, block in self.blocks.items():
+            found += [(f"{name}_{part}", getattr(block, part)) for part in ("a", "b", "skip")]
+        return [(name, unit) for name, unit in found if unit is not None]
+
     def _by_layer(self) -> list[tuple[str, list[torch.Tensor]]]:
         found = []
-        units = [("stem", self.stem)]
-        for name, block in self.blocks.items():
-            units += [(f"{name}_{part}", getattr(block, part)) for part in ("a", "b", "skip")]
-        for name, unit in units:
-            if unit is not None:
-                found.append((f"{name}_conv", [unit.conv.weight]))
-                norm = unit.norm
-                found.append((f"{name}_norm", [norm.weight, norm.bias, norm.running_mean, norm.running_var]))
+        for name, unit in self.units():
+            found.append((f"{name}_conv", [unit.conv.weight]))
+            norm = unit.norm
+            found.append((f"{name}_norm", [norm.weight, norm.bias, norm.running_mean, norm.running_var]))
         return [*found, ("logits", [self.logits.weight, self.logits.bias])]
 
     def named_tensors(self) -> list[tuple[str, torch.Tensor]]:
