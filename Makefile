@@ -1,6 +1,6 @@
 # make run     set up and run the main job on the built-in clip (SOURCE=0: webcam, SOURCE=rtsp://...: stream)
 # make test    set up and run all tests          make check   format, lint, types, known holes
-# make fuzz    atheris on the parsers of settings, commands and data sets
+# make fuzz    atheris on the parsers of settings, commands and data sets (RUNS=1000000: a million inputs each)
 # make bench   speed on this machine: the network, and the pipeline (ARGS='--clip F': on that clip)
 # make soak    the long forms: thousands of events through hundreds of faults; takes minutes
 # make setup   .venv with what running takes     make train-setup   and what training takes
@@ -61,11 +61,11 @@ soak: $(VENV)/ready-dev
 	sh tests/system_packages.sh
 	$(BIN)/python -m pytest -m soak -s $(ARGS)
 
-# RUNS=1000000 takes from a minute (commands) to hours (settings).
+# RUNS=1000000 takes from a minute (commands) to a quarter of an hour (a settings file).
 RUNS ?= 100000
 fuzz: $(VENV)/ready-dev
 	$(PIP) -c constraints.txt -e '.[fuzz]'
-	for parser in command config dataset; do \
+	for parser in command config settings dataset votes picture; do \
 	  PYTHONPATH=. $(BIN)/python tests/fuzz.py $$parser -runs=$(RUNS) || exit 1; done
 
 bench: $(VENV)/ready-dev

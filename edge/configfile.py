@@ -100,7 +100,8 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
 
 def _shown_override(override: str) -> str:
     key, equals, text = override.partition("=")
-    return f"--set {key}{equals}{without_secret(text)}"
+    shown = f"--set {key}{equals}{without_secret(text)}"
+    return shown if shown.isprintable() else ascii(shown)[1:-1]
 
 
 def _validate(tree: Mapping[str, Any], origin: str) -> Config:

@@ -106,6 +106,7 @@ def test_overrides_win_over_the_file_and_the_source_over_all(tmp_path: Path) -> 
         ("=1", "must look like"),
         ("a..b=1", "must look like"),
         ("mqtt.port={", "--set mqtt.port={: line 1, column"),
+        ("mqtt.port=1\n2", "--set mqtt.port=1\\n2: mqtt.port: "),
     ],
 )
 def test_a_wrong_override_is_named(tmp_path: Path, override: str, expected: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 
 
-@pytest.mark.parametrize("target", ["config", "command", "dataset"])
+@pytest.mark.parametrize("target", ["command", "config", "settings", "dataset", "votes", "picture"])
 def test_a_few_thousand_inputs_crash_nothing(target: str, tmp_path) -> None:
     pytest.importorskip("atheris", reason="atheris is not installed here (it has wheels for few versions of Python)")
     done = subprocess.run(

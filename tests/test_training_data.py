@@ -3,6 +3,7 @@
 import gzip
 import lzma
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -82,6 +83,7 @@ def _broken(line: str) -> str:
         ("7,GOOD,Training", "row 1: emotion is '7', expected 0 to 6"),
         ("x,GOOD,Training", "row 1: emotion is 'x'"),
         ("-1,GOOD,Training", "row 1: emotion is '-1'"),
+        ("\x1f1,GOOD,Training", r"row 1: emotion is '\x1f1'"),
         ("3,1 2 3,Training", "row 1: 3 pixels, expected 48x48 = 2304"),
         ("3,GOOD 4,Training", "row 1: 2305 pixels"),
         ("3,GOOD four,Training", "row 1: pixels hold something that is not a whole number"),
@@ -172,6 +174,14 @@ def test_a_file_that_is_no_picture_is_named(tmp_path: Path) -> None:
         data.load(root)
 
 
+def test_a_picture_whose_header_promises_a_wall_is_named(tmp_path: Path) -> None:
+    root = _folders(tmp_path / "k")
+    header = b"BM" + struct.pack("<IIIIiiHHI", 102, 0, 54, 40, 4, 100_000_000, 1, 24, 0)
+    (root / "train" / "happy" / "9.png").write_bytes(header + bytes(76))
+    with pytest.raises(BadDataError, match=r"9\.png: not a picture"):
+        data.load(root)
+
+
 def test_a_usage_without_rows_is_refused(tmp_path: Path) -> None:
     dataset = data.load(write_csv(tmp_path / "f.csv", rows(7, 7)))
     with pytest.raises(BadDataError, match=r"usage PrivateTest.*only Training, PublicTest"):
@@ -191,6 +201,7 @@ def test_votes_follow_their_rows_past_skipped_ones(tmp_path: Path) -> None:
         (lambda lines: lines[:-1], "13 rows do not align with the data set's 14"),
         (lambda lines: [lines[0], *lines[8:], *lines[1:8]], "row 0: Usage is 'PublicTest', but 'Training'"),
         (lambda lines: [*lines[:3], lines[3].replace("10", "ten"), *lines[4:]], "row 2: votes are"),
+        (lambda lines: [*lines[:3], lines[3].replace("10", "\x1d10"), *lines[4:]], "row 2: votes are"),
     ],
 )
 def test_votes_that_do_not_align_are_refused(tmp_path: Path, change: object, says: str) -> None:

@@ -21,7 +21,7 @@ from edge.labels import EMOTIONS
 from training.checks import find_duplicates
 from training.console import writing
 from training.dataset import USAGES, VOTE_COLUMNS, Dataset, clear_majority
-from training.readers import FOLDER_USAGES, csv_rows, read_csv, read_folders
+from training.readers import FOLDER_USAGES, csv_rows, read_csv, read_folders, whole_number
 
 CSV_NAMES: Final = ("fer2013.csv", "fer2013.csv.xz", "fer2013.csv.gz")
 VOTES_NAME: Final = "fer2013new.csv"
@@ -74,7 +74,6 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-DIGITS_MAX = 3  # of a count of ten taggers, with room; more is a file of another kind
 # Of labels with clear majorities: 72 % on FER2013, 19 % when the rows are shifted by one.
 AGREEMENT_MIN, AGREEMENT_ROWS_MIN = 0.4, 200
 
@@ -127,11 +126,13 @@ def attach_votes(dataset: Dataset, path: Path) -> Dataset:
     if not path.is_file():
         raise InputNotFoundError(f"{path}: FER+ votes not found")
     usages, votes = [], []
-    for row, (usage, *counts) in enumerate(csv_rows(path, ("Usage", *VOTE_COLUMNS))):
-        if not all(count.strip().isdecimal() and len(count) <= DIGITS_MAX for count in counts):
-            raise BadDataError(f"{path}: row {row}: votes are {','.join(counts)}, expected ten whole numbers")
+    for row, (usage, *texts) in enumerate(csv_rows(path, ("Usage", *VOTE_COLUMNS))):
+        counts = [whole_number(text) for text in texts]
+        if None in counts:
+            given = ascii(",".join(texts))[1:-1]
+            raise BadDataError(f"{path}: row {row}: votes are {given}, expected ten whole numbers")
         usages.append(usage.strip())
-        votes.append([int(count) for count in counts])
+        votes.append(counts)
     if len(votes) != dataset.total:
         raise BadDataError(f"{path}: {len(votes)} rows do not align with the data set's {dataset.total}")
     for row, usage in zip(dataset.rows, dataset.usages, strict=True):

@@ -19,6 +19,7 @@ from edge.labels import EMOTIONS
 from edge.preprocess import FACE_SIZE, crop_face
 from edge.records import Box
 from training.plots import INK, MUTED, STYLE
+from training.readers import read_grey
 
 # 6x6 places: the last stage has only 3x3, the one before no more idea of a mouth than of any other edge.
 LAYER = "stage3_2_out"
@@ -95,9 +96,7 @@ def read_face(path: Path) -> npt.NDArray[np.uint8]:
     """
     if not path.is_file():
         raise InputNotFoundError(f"{path}: picture not found")
-    grey = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if grey is None:
-        raise BadDataError(f"{path}: not a picture that OpenCV can read")
+    grey = read_grey(path)
     height, width = grey.shape
     boxes: Sequence[Sequence[int]] = [(0, 0, width, height)]
     if min(height, width) >= 2 * FACE_SIZE:  # smaller ones are crops already
@@ -105,7 +104,7 @@ def read_face(path: Path) -> npt.NDArray[np.uint8]:
         found = cascade.detectMultiScale(grey, 1.1, 4, minSize=(FACE_SIZE, FACE_SIZE))
         boxes = found if len(found) else boxes
     x, y, w, h = (int(value) for value in max(boxes, key=lambda box: box[2] * box[3]))
-    return crop_face(np.asarray(grey, np.uint8), Box(x, y, w, h))
+    return crop_face(grey, Box(x, y, w, h))
 
 
 @mpl.rc_context(STYLE)

@@ -30,6 +30,7 @@ _SPELLINGS: Final = {
     "surprised": "surprise",
 }
 FOLDER_USAGES: Final = {"train": "Training", "test": "test"}
+DIGITS_MAX: Final = 3  # of a label or a count of ten taggers, with room; more is a file of another kind
 _PICTURES: Final = {".png", ".jpg", ".jpeg", ".bmp"}
 
 
@@ -80,10 +81,17 @@ def read_csv(path: Path) -> Dataset:
     return _assemble(path, images, labels, usages, rows, skipped, row + 1)
 
 
+def whole_number(text: str) -> int | None:
+    """Of at most `DIGITS_MAX` digits, with blanks around it; None for anything else."""
+    text = text.strip(" \t")  # not of everything that str.strip() takes for a blank: int() does not
+    return int(text) if text.isdecimal() and len(text) <= DIGITS_MAX else None
+
+
 def _parse_label(text: str, where: str) -> int:
-    if not text.strip().isdecimal() or len(text) > 3 or int(text) >= len(EMOTIONS):
+    label = whole_number(text)
+    if label is None or label >= len(EMOTIONS):
         raise BadDataError(f"{where}: emotion is {text[:20]!r}, expected 0 to {len(EMOTIONS) - 1}")
-    return int(text)
+    return label
 
 
 def _parse_pixels(text: str, where: str) -> npt.NDArray[np.uint8] | None:
@@ -104,16 +112,25 @@ def _parse_pixels(text: str, where: str) -> npt.NDArray[np.uint8] | None:
     return values.astype(np.uint8).reshape(FACE_SIZE, FACE_SIZE)
 
 
+def read_grey(path: Path) -> npt.NDArray[np.uint8]:
+    """A picture as (h, w) grey. Raises BadDataError."""
+    try:
+        image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    except cv2.error:  # a header that promises more than OpenCV's limit on pixels
+        image = None
+    if image is None:
+        raise BadDataError(f"{path}: not a picture that OpenCV can read")
+    return np.asarray(image, np.uint8)
+
+
 def read_folders(root: Path) -> Dataset:
     """Read Kaggle's layout. Pictures of another size or with colour go through the deployed preprocessing."""
     images, labels, usages, rows, skipped = [], [], [], [], []
     row = -1
     for row, (path, label, usage) in enumerate(_pictures(root)):
-        image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        if image is None:
-            raise BadDataError(f"{path}: not a picture that OpenCV can read")
+        image = read_grey(path)
         if image.shape != (FACE_SIZE, FACE_SIZE):
-            image = crop_face(np.asarray(image, np.uint8), Box(0, 0, image.shape[1], image.shape[0]))
+            image = crop_face(image, Box(0, 0, image.shape[1], image.shape[0]))
         if image.min() == image.max() and USAGES[usage] == "Training":
             skipped.append(row)
             continue
