@@ -69,6 +69,8 @@ class _PlainLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(problem="a key must be one word", problem_mark=key.start_mark)
             if key.value in seen:
                 raise yaml.MarkedYAMLError(problem=f"{key.value} stands here twice", problem_mark=key.start_mark)
             seen.add(str(key.value))
@@ -79,7 +81,13 @@ def _yaml_problem(error: Exception) -> str:
     """One line that says where. PyYAML counts lines and columns from 0, people from 1."""
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or str(error).splitlines()[0] or type(error).__name__
+    problem = _in_one_line(problem)
     return f"line {mark.line + 1}, column {mark.column + 1}: {problem}" if mark else f"not YAML: {problem}"
+
+
+def _in_one_line(text: str) -> str:
+    """With line ends, and what else would steer a terminal, written out."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _apply_override(tree: dict[str, Any], override: str) -> None:
@@ -100,8 +108,7 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
 
 def _shown_override(override: str) -> str:
     key, equals, text = override.partition("=")
-    shown = f"--set {key}{equals}{without_secret(text)}"
-    return shown if shown.isprintable() else ascii(shown)[1:-1]
+    return _in_one_line(f"--set {key}{equals}{without_secret(text)}")
 
 
 def _validate(tree: Mapping[str, Any], origin: str) -> Config:
@@ -115,7 +122,7 @@ def _validate(tree: Mapping[str, Any], origin: str) -> Config:
             raise ConfigError(f"{origin}: holds values that no setting can have: {error}") from None
         problems = error.errors()
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise ConfigError(f"{origin}: {_explain(problems[0])}{more}") from None
+        raise ConfigError(f"{origin}: {_in_one_line(_explain(problems[0]))}{more}") from None
 
 
 def _explain(problem: ErrorDetails) -> str:

@@ -117,6 +117,8 @@ class Connection:
         """Disconnect cleanly, so that the broker forgets the last will, and end the network thread."""
         self.client.disconnect()
         self.client.loop_stop()
+        # paho closes its pair of sockets with the client, which must not wait for the garbage collector.
+        self.client.on_connect = self.client.on_disconnect = self.client.on_publish = None
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         self._answer = reason

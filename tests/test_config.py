@@ -64,6 +64,7 @@ def test_an_empty_file_and_empty_sections_mean_the_defaults(tmp_path: Path) -> N
         ("a: b: c", "FILE: line 1, column 5: mapping values are not allowed here"),
         ("camera:\n\tname: x", "FILE: line 2, column 1: found character"),
         ("x: &a 1\ny: *a", "FILE: line 2, column 4: aliases (*name) are not used here"),
+        ("? a:\n: 1", "FILE: line 1, column 3: a key must be one word"),
         ("mqtt: {port: 1}\nmqtt: {port: 2}", "FILE: line 2, column 1: mqtt stands here twice"),
         ("2024-01-01: x", "FILE: holds values that no setting can have: keys must be"),
         ('device: "\\ud800"', "FILE: holds text that is not Unicode"),
@@ -107,6 +108,7 @@ def test_overrides_win_over_the_file_and_the_source_over_all(tmp_path: Path) -> 
         ("a..b=1", "must look like"),
         ("mqtt.port={", "--set mqtt.port={: line 1, column"),
         ("mqtt.port=1\n2", "--set mqtt.port=1\\n2: mqtt.port: "),
+        ('log={"\n\ntleh"}', "log.\\ntleh: unknown key, known keys: level"),
     ],
 )
 def test_a_wrong_override_is_named(tmp_path: Path, override: str, expected: str) -> None:
