@@ -10,6 +10,21 @@ def without_secret(address: object) -> str:
     return re.sub("^[^/@]*:(?!//).*@", "", shown, flags=re.DOTALL)  # user:password@host
 
 
+def camera_number(source: object) -> int | None:
+    """N of `picamera2:N`, a Raspberry Pi's camera module, and 0 of `picamera2`; None for any other source.
+
+    Raises ValueError for one that is spelt wrong.
+    """
+    name, colon, number = str(source).partition(":")
+    if name != "picamera2":
+        return None
+    if not colon:
+        return 0
+    if not (number.isascii() and number.isdigit() and len(number) < 4):
+        raise ValueError("must be picamera2 or, of several camera modules, picamera2:0, picamera2:1 and so on")
+    return int(number)
+
+
 def check_host(text: str) -> str:
     """Of one broker: a host alone. Raises ValueError."""
     if not text or "/" in text or "@" in text or text.isspace() or (text.count(":") == 1):

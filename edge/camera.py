@@ -6,12 +6,12 @@ import threading
 import time
 from datetime import datetime, timezone
 
-import cv2
-
-from edge.address import without_secret
+from edge.address import camera_number, without_secret
 from edge.backoff import Backoff
+from edge.capture import ADVICE, Capture, open_capture
 from edge.config import CameraConfig
-from edge.errors import ServiceUnavailableError
+from edge.errors import CameraError, ServiceUnavailableError
+from edge.picamera import load_picamera2
 from edge.preprocess import usable
 from edge.records import Frame
 
@@ -19,8 +19,10 @@ log = logging.getLogger(__name__)
 
 
 def is_live(source: str) -> bool:
-    """Whether a source goes on by itself: a webcam's device, or a URL."""
-    return source.startswith("/dev/") or ("://" in source and not source.startswith("file://"))
+    """Whether a source goes on by itself: a webcam's device, a Pi's camera module, or a URL."""
+    if "://" in source:
+        return not source.startswith("file://")
+    return source.startswith("/dev/") or source.partition(":")[0] == "picamera2"
 
 
 class LatestFrame:
@@ -90,10 +92,13 @@ class LiveSource:
 
     def __init__(self, config: CameraConfig, patient: bool = False) -> None:
         self._config, self._patient = config, patient
+        if camera_number(config.source) is not None:
+            load_picamera2()  # what is not installed will not come
         self.name = without_secret(config.source)
         self._latest = LatestFrame()
         self._stop = threading.Event()
         self._problem: str | None = None  # why there are no frames now; None while there are
+        self._advice = ADVICE
         self._first_frame_due_at = float("inf")
         self._undecodable = 0
         self._thinning = Thinning(config.max_fps)
@@ -137,18 +142,17 @@ class LiveSource:
         if frame is None and self._seq == 0 and not self._patient:
             problem = self._problem or ("gives no frames" if time.monotonic() > self._first_frame_due_at else None)
             if problem is not None:
-                raise ServiceUnavailableError(
-                    f"camera.source: {self.name}: {problem}; is it plugged in, free and spelt right?"
-                )
+                raise ServiceUnavailableError(f"camera.source: {self.name}: {problem}; {self._advice}")
         return frame
 
     def _run(self) -> None:
         try:
             backoff = Backoff(self._config.retry_min_s, self._config.retry_max_s)
             while not self._stop.is_set():
-                capture = self._open()
-                if capture is None:
-                    self._lost("cannot be opened")
+                try:
+                    capture = open_capture(self._config)
+                except CameraError as error:
+                    self._lost(str(error), error.advice)
                 else:
                     try:
                         self._read(capture, backoff)
@@ -158,7 +162,7 @@ class LiveSource:
         except BaseException as failure:  # noqa: BLE001 - not lost with this thread: `take` raises it in the loop
             self._latest.fail(failure)
 
-    def _read(self, capture: cv2.VideoCapture, backoff: Backoff) -> None:
+    def _read(self, capture: Capture, backoff: Backoff) -> None:
         """Until the camera fails or the source is closed."""
         frames = 0
         while not self._stop.is_set():
@@ -186,29 +190,7 @@ class LiveSource:
                 self._problem = None
             backoff.reset()
 
-    def _open(self) -> cv2.VideoCapture | None:
-        config, source = self._config, self._config.source
-        timeout_ms = round(config.timeout_s * 1000)
-        if isinstance(source, str) and "://" in source:
-            # Without these, a silent port or a stalled stream blocks for 30 s.
-            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
-            capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits)
-        else:
-            capture = cv2.VideoCapture(source, cv2.CAP_V4L2 if isinstance(source, str) else cv2.CAP_ANY)
-            wishes = {
-                cv2.CAP_PROP_FRAME_WIDTH: config.width,
-                cv2.CAP_PROP_FRAME_HEIGHT: config.height,
-                cv2.CAP_PROP_FPS: config.fps,
-            }
-            for wish, value in wishes.items():
-                if value is not None and capture.isOpened():
-                    capture.set(wish, value)
-        if capture.isOpened():
-            return capture
-        capture.release()
-        return None
-
-    def _lost(self, problem: str) -> None:
+    def _lost(self, problem: str, advice: str = ADVICE) -> None:
         if self._problem is None and (self._seq > 0 or self._patient):
             log.warning("camera %s %s; trying again", self.name, problem)
-        self._problem = problem
+        self._advice, self._problem = advice, problem

@@ -11,12 +11,14 @@ import numpy as np
 from edge.address import without_secret
 from edge.app import build_detector, build_source, refuse_for_a_device
 from edge.broker import EmbeddedBroker
+from edge.capture import webcams_found
 from edge.classifier import TfliteClassifier, installed_runtimes
 from edge.config import Config
 from edge.connection import Dialer, passing_client_id
 from edge.errors import ConfigError, EmotiondError, EndOfStream, ServiceUnavailableError
 from edge.eventfile import DamagedError, EventFile, InUseError
 from edge.golden import NAME, prove
+from edge.picamera import modules_found
 from edge.preprocess import FACE_SIZE
 from edge.spool import state_folder
 
@@ -45,6 +47,7 @@ def _proofs(config: Config) -> Iterator[tuple[str, Callable[[], str]]]:
     )
     yield "model", lambda: _prove_model(config)
     yield "detector", lambda: _prove_detector(config)
+    yield "cameras", _list_cameras
     yield "camera", lambda: _prove_camera(config)
     yield "spool", lambda: _prove_spool(config)
     yield "broker", lambda: _prove_broker(config)
@@ -65,6 +68,11 @@ def _prove_detector(config: Config) -> str:
     refuse_for_a_device(config.detector)
     build_detector(config.detector)
     return config.detector.kind
+
+
+def _list_cameras() -> str:
+    found = webcams_found() + modules_found()
+    return f"found: {', '.join(found)}" if found else "none found in /dev/v4l/by-id and by picamera2"
 
 
 def _prove_camera(config: Config) -> str:

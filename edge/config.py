@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from edge.address import check_brokers, check_host, split_address
+from edge.address import camera_number, check_brokers, check_host, split_address
 from edge.errors import ConfigError
 from edge.settings import TOPIC_LEVEL_MAX, FilePath, Port, Probability, Seconds, Settings, TopicLevel, check_retries
 
@@ -20,8 +20,12 @@ def _source(value: Any) -> Any:
     if type(value) is int and value >= 0:
         return value
     if isinstance(value, str) and value and "\0" not in value:
+        camera_number(value)
         return int(value) if value.isascii() and value.isdigit() else value
-    raise ValueError("must be builtin, a webcam's number from 0, a file, a folder or pattern of pictures, or a URL")
+    raise ValueError(
+        "must be builtin, a webcam's number from 0 or its device, picamera2, a file, a folder or pattern of pictures, "
+        "or a URL"
+    )
 
 
 class CameraConfig(Settings):
@@ -32,6 +36,8 @@ class CameraConfig(Settings):
     width: Annotated[int, Field(ge=16, le=16384)] | None = None
     height: Annotated[int, Field(ge=16, le=16384)] | None = None
     fps: Annotated[float, Field(gt=0, le=1000)] | None = None
+    pixel_format: Annotated[str, Field(pattern="^[!-~][ -~]{3}$")] | None = None
+    exposure_ms: Annotated[float, Field(gt=0, le=10_000)] | None = None
     max_fps: Annotated[float, Field(gt=0, le=1000)] | None = None
     realtime: bool | None = None
     loop: bool | None = None

@@ -37,5 +37,13 @@ class ConfigError(EmotiondError):
     exit_code = 78
 
 
+class CameraError(Exception):
+    """A camera that cannot be used now; it is tried again. advice: what a person can look at."""
+
+    def __init__(self, problem: str, advice: str) -> None:
+        super().__init__(problem)
+        self.advice = advice
+
+
 class EndOfStream(Exception):  # noqa: N818 - an end like StopIteration's, not an error
     """A source that has an end came to it."""

@@ -18,7 +18,8 @@ WORKSTATION = {"tensorflow", "keras", "torch", "jax", "matplotlib", "training", 
 LAYERS = [
     {"labels", "errors", "address", "console", "backoff", "commands", "quantization", "records", "quiet"},
     {"preprocess", "settings", "config", "contract", "configfile", "clip", "eventfile", "spool", "motion", "minisign"},
-    {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace", "discovery", "snapshot"},
+    {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace", "discovery", "snapshot"}
+    | {"picamera", "capture"},
     {"camera", "files", "haar", "mtcnn", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
     | {"draw", "output", "videofile", "metrics"},
     {"golden", "loop", "forget", "timeline"},

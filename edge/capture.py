@@ -1,0 +1,109 @@
+"""Opens what a capture thread reads: a webcam, a network stream, a Raspberry Pi's camera module."""
+
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+
+from edge.address import camera_number
+from edge.config import CameraConfig
+from edge.errors import CameraError
+from edge.picamera import PiCapture
+
+# A raw H.264 stream tells FFmpeg neither its frame rate nor its length; looking for them for 0.2 s (given in us) and
+# not for 8 s is enough. The other option is OpenCV's own, which this replaces.
+TCP_OPTIONS = "rtsp_flags;prefer_tcp|analyzeduration;200000"
+BY_HAND = 1  # of V4L2's auto_exposure
+EXPOSURE_UNITS_PER_MS = 10  # of V4L2's exposure_time_absolute
+ADVICE = "is it plugged in, free and spelt right?"
+
+
+class Capture(Protocol):
+    """What is used of `cv2.VideoCapture`."""
+
+    def grab(self) -> bool:
+        """Wait for the next frame; False if none comes."""
+
+    def retrieve(self) -> tuple[bool, Any]:
+        """Whether the grabbed frame can be had, and it: (h, w, 3) BGR or (h, w) grey uint8."""
+
+    def release(self) -> None:
+        """Let the camera go."""
+
+
+def open_capture(config: CameraConfig) -> Capture:
+    """The camera, with its first frame to come. Raises CameraError; ConfigError for picamera2 that is not installed."""
+    source = config.source
+    if isinstance(source, str) and "://" in source:
+        return _open_stream(source, round(config.timeout_s * 1000))
+    if camera_number(source) is not None:
+        return PiCapture(config)
+    return _open_webcam(config)
+
+
+def _open_stream(url: str, timeout_ms: int) -> cv2.VideoCapture:
+    if url.startswith("tcp://"):
+        os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", TCP_OPTIONS)
+    # Without these, a silent port or a stalled stream blocks for 30 s.
+    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
+    return _opened(cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits), ADVICE)
+
+
+def _open_webcam(config: CameraConfig) -> cv2.VideoCapture:
+    source = config.source
+    path = Path(source if isinstance(source, str) else f"/dev/video{source}")
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        raise CameraError("may not be opened", "is this user in the group video?")
+    capture = _opened(cv2.VideoCapture(source, cv2.CAP_V4L2 if isinstance(source, str) else cv2.CAP_ANY), _advice())
+    wishes = {
+        # The format first: it says which sizes and rates there are.
+        cv2.CAP_PROP_FOURCC: None if config.pixel_format is None else cv2.VideoWriter.fourcc(*config.pixel_format),
+        cv2.CAP_PROP_FRAME_WIDTH: config.width,
+        cv2.CAP_PROP_FRAME_HEIGHT: config.height,
+        cv2.CAP_PROP_FPS: config.fps,
+    }
+    for wish, value in wishes.items():
+        if value is not None:
+            capture.set(wish, value)
+    try:
+        _demand(capture, config)
+    except CameraError:
+        capture.release()
+        raise
+    return capture
+
+
+def _demand(capture: cv2.VideoCapture, config: CameraConfig) -> None:
+    """What somebody chose with care must not be left out in silence."""
+    if config.pixel_format is not None:
+        given = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little").decode("ascii", "replace")
+        if given != config.pixel_format:
+            raise CameraError(
+                f"gives {given}, not {config.pixel_format}",
+                "see camera.pixel_format; `v4l2-ctl --list-formats-ext` shows what a webcam has",
+            )
+    if config.exposure_ms is not None:
+        capture.set(cv2.CAP_PROP_AUTO_EXPOSURE, BY_HAND)  # some webcams have none
+        if not capture.set(cv2.CAP_PROP_EXPOSURE, max(1, round(config.exposure_ms * EXPOSURE_UNITS_PER_MS))):
+            raise CameraError(
+                f"does not take an exposure of {config.exposure_ms:g} ms",
+                "see camera.exposure_ms; `v4l2-ctl --list-ctrls` shows what a webcam has",
+            )
+
+
+def _opened(capture: cv2.VideoCapture, advice: str) -> cv2.VideoCapture:
+    if not capture.isOpened():
+        capture.release()
+        raise CameraError("cannot be opened", advice)
+    return capture
+
+
+def webcams_found() -> list[str]:
+    """The webcams' names that stay the same whatever is plugged in besides."""
+    return sorted(str(path) for path in Path("/dev/v4l/by-id").glob("*-index0"))
+
+
+def _advice() -> str:
+    found = webcams_found()
+    return f"there {'is' if len(found) == 1 else 'are'} {', '.join(found)}" if found else ADVICE
