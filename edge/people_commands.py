@@ -60,6 +60,7 @@ def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
     web.add_argument(
         "--trusted-header", metavar="NAME", help="let in what has this header, which a reverse proxy sets, and strips"
     )
+    web.add_argument("--history", type=Path, metavar="F", help="a file that keeps it over a restart; default: memory")
     web.set_defaults(act=_web)
 
 
@@ -115,7 +116,8 @@ def _web(options: argparse.Namespace) -> int:
         raise ConfigError(f"{error.name} is not installed: pip install 'emotiond[web]'") from None
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    server.run(config, server.Listening(options.host, options.port, options.password_file, options.trusted_header))
+    given = (options.host, options.port, options.password_file, options.trusted_header, options.history)
+    server.run(config, server.Listening(*given))
     return 0
 
 

@@ -36,6 +36,7 @@ class Subscriber:
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._subscribed = threading.Event()
+        self._client: paho.Client | None = None
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def __enter__(self) -> "Subscriber":
@@ -66,10 +67,17 @@ class Subscriber:
             said = None
             backoff.reset()
             connection.client.subscribe([(f"{self._config.base_topic}/{topic}", 1) for topic in self._topics])
+            self._client = connection.client
             while not self._stop.is_set() and not connection.lost:
                 self._wake.wait(1)
                 self._wake.clear()
+            self._client = None
             connection.close()
+
+    def publish(self, topic: str, text: str) -> None:
+        """Send a passing message, while there is a connection; from any thread, and without waiting."""
+        if (client := self._client) is not None:
+            client.publish(topic, text, qos=0)
 
     def _prepare(self, client: paho.Client, protocol: str) -> None:
         client.on_message = self._on_message

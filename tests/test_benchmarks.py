@@ -125,6 +125,15 @@ def test_recovery_is_of_the_camera_and_of_the_broker(tmp_path: Path) -> None:
     assert all(0 <= row["median_s"] == row["max_s"] for row in result["rows"])
 
 
+def test_an_empty_room_is_hardly_searched(tmp_path: Path) -> None:
+    idle = measured(tmp_path / "r.json", "idle", "--seconds", 2)["idle"]
+    assert idle["fps"] > 0
+    assert idle["still_frames"] > 0
+    assert idle["sweeps"] <= 3  # of 30 frames
+    assert idle["core_percent"] > 0
+    assert idle["reading_core_percent"] > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -112,6 +112,8 @@ def test_a_device_is_seen_from_its_first_face_to_its_death(
     page.locator("caption", has_text="happy").wait_for()
     wait_for(lambda: float(page.get_by_label("happy of face").first.get_attribute("value") or 0) > 0.5, "bars", LONG_S)
     page.locator("dd", has_text=" ms").wait_for()  # health
+    page.get_by_text("This device sends no pictures: mqtt.snapshots is off").wait_for()
+    assert page.get_by_role("switch", name="Live picture").is_disabled()
 
     def yellow() -> int:
         picture = cv2.imdecode(np.frombuffer(page.locator("canvas").first.screenshot(), np.uint8), cv2.IMREAD_COLOR)
@@ -119,6 +121,10 @@ def test_a_device_is_seen_from_its_first_face_to_its_death(
         return int((np.abs(picture[60:].astype(int) - COLOURS["happy"]).max(axis=2) < 30).sum())
 
     wait_for(lambda: yellow() > 20, "the history fills", LONG_S)
+    page.get_by_label("Emotions shown").click()
+    page.get_by_role("option", name="happy").click()
+    page.keyboard.press("Escape")
+    wait_for(lambda: yellow() == 0, "happy is shown no more", LONG_S)
     assert faults(page) == []
 
     page.get_by_role("button", name="Dark / light").click()
@@ -145,6 +151,34 @@ def test_a_device_is_seen_from_its_first_face_to_its_death(
     page.locator("[data-status=offline]").wait_for()
     page.get_by_text("No live faces").wait_for()
     assert browser.complaints == []
+
+
+def test_the_live_picture_is_shown_while_it_is_wished_for(
+    browser: Browser, serve: Callable[..., Any], start: Callable[..., Daemon], broker: Broker
+) -> None:
+    url, _ = serve(free_port())
+    page = browser.page(url)
+    start("run", *plain(broker.port, **{"mqtt.snapshots": True, "mqtt.snapshot_width": 320}))
+    page.get_by_label("happy of face").first.wait_for()
+    assert page.locator("img.picture").is_hidden()
+    page.get_by_role("switch", name="Live picture").focus()
+    page.keyboard.press("Space")
+    page.get_by_text("Sent while you look, and stored nowhere.").wait_for()
+    width = "() => document.querySelector('img.picture').naturalWidth"
+    wait_for(lambda: page.evaluate(width) == 320, "the picture is loaded", LONG_S)
+    first = page.locator("img.picture").get_attribute("src")
+    wait_for(lambda: page.locator("img.picture").get_attribute("src") != first, "the next", LONG_S)
+    content = page.request.get(url.rstrip("/") + page.locator("img.picture").get_attribute("src")).body()
+    seen = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
+    clips = [cv2.cvtColor(cv2.resize(image, (320, 240)), cv2.COLOR_BGR2GRAY) for _, image in clip.frames()]
+    assert min(np.abs(seen.astype(int) - image).mean() for image in clips) < 4
+    assert faults(page) == []
+    page.get_by_role("button", name="Dark / light").click()
+    assert faults(page) == []
+    page.get_by_role("switch", name="Live picture").click()
+    page.locator("img.picture").wait_for(state="hidden")
+    assert page.request.get(f"{url}picture?device=pi&camera=other").status == 404
+    assert [text for text in browser.complaints if "404" not in text] == []
 
 
 def test_visitors_try_it_on_their_own_camera(browser: Browser, serve: Callable[..., Any]) -> None:

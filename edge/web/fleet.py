@@ -2,7 +2,9 @@
 
 import json
 import threading
+from array import array
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,25 +16,44 @@ EVENTS_MAX = 10_000
 FACES_MAX = 32  # of one message
 NAME_MAX = 64  # characters; as the daemon's settings
 STALE_S = 3.0  # s without a live message until the faces shown are taken away
+PICTURE_STALE_S = 5.0
 SPANS_S = {"15 minutes": 900, "1 hour": 3600, "24 hours": 86_400, "7 days": 604_800}
-FINE_S, COARSE_S = 10, 300  # a bin of the history; fine ones for an hour, coarse ones for a week
+FINE_S, COARSE_S = 10, 300  # a bin of the history
+SPAN_OF_BIN_S = {FINE_S: 3600, COARSE_S: 604_800}
+PICTURE_MAX = 2**19  # bytes
 
 
 class History:
-    """Mean scores per emotion over time, in bins. About 200 kB for a camera that was watched for a week."""
+    """Mean scores per emotion over time, in bins. About 400 kB for a camera that was watched for a week.
+
+    A bin is its start in s, the number of readings, and the sum of each emotion's scores.
+    """
 
     def __init__(self) -> None:
-        self._bins: dict[int, deque[list[float]]] = {
-            FINE_S: deque(maxlen=3600 // FINE_S),
-            COARSE_S: deque(maxlen=604_800 // COARSE_S),
+        self._bins: dict[int, deque[array[float]]] = {
+            width: deque(maxlen=span_s // width) for width, span_s in SPAN_OF_BIN_S.items()
         }
+
+    def put(self, width: int, bin_: "array[float]") -> None:
+        """Add a bin that is newer than those that are there."""
+        self._bins[width].append(bin_)
+
+    def bins_after(self, at: float) -> list[tuple[int, list[float]]]:
+        """Width and copy of every bin that may have changed since `at`, in s."""
+        changed: list[tuple[int, list[float]]] = []
+        for width, bins in self._bins.items():
+            for bin_ in reversed(bins):
+                if bin_[0] + width < at:
+                    break
+                changed.append((width, list(bin_)))
+        return changed
 
     def add(self, at: float, scores: list[float]) -> None:
         """The scores of one face at a time, in s."""
         for width, bins in self._bins.items():
             start = at // width * width
             if not bins or bins[-1][0] < start:
-                bins.append([start, 0.0, *[0.0] * len(EMOTIONS)])
+                bins.append(array("d", [start, 0.0, *[0.0] * len(EMOTIONS)]))
             last = bins[-1]
             last[1] += 1
             for index, value in enumerate(scores, 2):
@@ -67,12 +88,25 @@ class CameraView:
     """Of the newest live message."""
     faces_at: float = 0.0
     stats: dict[str, Any] = field(default_factory=dict)
+    picture: bytes = b""
+    """The newest JPEG that came because somebody asked."""
+    picture_at: float = 0.0
     history: History = field(default_factory=History)
 
     @property
     def status(self) -> str:
         """`online`, `offline`, `stopped`, `paused` or `unknown`: the device's if that is not online."""
         return self.camera_status if self.device_status == "online" else self.device_status
+
+    @property
+    def allows_pictures(self) -> bool | None:
+        """As the device says; None if it has not said yet."""
+        allows = self.stats.get("snapshots")
+        return allows if isinstance(allows, bool) else None
+
+    def live_picture(self, now: float) -> bytes:
+        """Empty when none came lately."""
+        return self.picture if self.status == "online" and now - self.picture_at < PICTURE_STALE_S else b""
 
     def live_faces(self, now: float) -> list[dict[str, Any]]:
         """The faces in view; none when messages have stopped."""
@@ -88,6 +122,8 @@ class Fleet:
         self._devices: dict[str, str] = {}
         self._events: deque[dict[str, Any]] = deque()
         self._event_ids: set[str] = set()
+        self._remembered: dict[tuple[str, str], History] = {}
+        self._forgotten: deque[tuple[str, str]] = deque(maxlen=CAMERAS_MAX)
         self.version = 0
         """Counts events, so that readers know whether there are new ones."""
 
@@ -100,6 +136,35 @@ class Fleet:
         """The newest first."""
         with self.lock:
             return list(reversed(self._events))
+
+    def camera(self, device: str, name: str) -> CameraView | None:
+        """One, if it is known."""
+        with self.lock:
+            return self._cameras.get((device, name))
+
+    def remember(self, histories: Mapping[tuple[str, str], History]) -> None:
+        """What was known of cameras, by device and name, before they are heard of."""
+        self._remembered = dict(histories)
+
+    def bins_after(self, at: float) -> list[tuple[tuple[str, str], int, list[float]]]:
+        """Device and camera, width and bin of every bin that may have changed since `at`."""
+        with self.lock:
+            return [(key, *bin_) for key, view in self._cameras.items() for bin_ in view.history.bins_after(at)]
+
+    def take_forgotten(self) -> list[tuple[str, str]]:
+        """Devices and cameras ('' for all) that the broker was made to forget since the last call."""
+        with self.lock:
+            forgotten = list(self._forgotten)
+            self._forgotten.clear()
+            return forgotten
+
+    def take_picture(self, topic: str, picture: bytes, now: float) -> None:
+        """A picture that arrived; of cameras that are known."""
+        levels = topic.split("/")[1:]
+        if len(levels) == 3 and len(picture) <= PICTURE_MAX and picture[:2] == b"\xff\xd8":
+            with self.lock:
+                if (view := self._cameras.get((levels[0], levels[1]))) is not None:
+                    view.picture, view.picture_at = picture, now
 
     def take(self, topic: str, text: str, now: float) -> None:
         """A message that arrived at `now` (s since 1970). What is not emotiond's is passed over."""
@@ -115,6 +180,7 @@ class Fleet:
                         self._take_stats(device, _parsed(text))
                     case [device, camera, "status"] if not text:
                         self._cameras.pop((device, camera), None)
+                        self._forget(device, camera)
                     case [device, camera, "status"]:
                         self._camera(device, camera).camera_status = text[:NAME_MAX]
                     case [device, camera, "faces"]:
@@ -131,19 +197,27 @@ class Fleet:
             if len(self._cameras) >= CAMERAS_MAX:
                 raise ValueError("too many cameras")
             status = self._devices.get(device, "unknown")
-            self._cameras[device, name] = CameraView(device, name, device_status=status)
+            history = self._remembered.pop((device, name), None) or History()
+            self._cameras[device, name] = CameraView(device, name, device_status=status, history=history)
         return self._cameras[device, name]
 
     def _take_device_status(self, device: str, status: str) -> None:
         if not status:  # a retained status that was taken away: the device was
             self._devices.pop(device, None)
             self._cameras = {key: view for key, view in self._cameras.items() if key[0] != device}
+            self._forget(device, "")
             return
         if device in self._devices or len(self._devices) < CAMERAS_MAX:
             self._devices[device] = status[:NAME_MAX]
         for view in self._cameras.values():
             if view.device == device:
                 view.device_status = status[:NAME_MAX]
+
+    def _forget(self, device: str, camera: str) -> None:
+        self._forgotten.append((device, camera))
+        self._remembered = {
+            key: history for key, history in self._remembered.items() if key[0] != device or camera not in ("", key[1])
+        }
 
     def _take_stats(self, device: str, message: dict[str, Any]) -> None:
         self._camera(device, str(message["camera"])[:NAME_MAX]).stats = message

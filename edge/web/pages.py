@@ -14,19 +14,20 @@ from edge.draw import UNCERTAIN
 from edge.labels import EMOTIONS
 from edge.web import render
 from edge.web.fleet import SPANS_S, CameraView, Fleet
+from edge.web.pictures import Pictures
 
 REFRESH_S = 0.15  # an event is to be seen within a quarter of a second
 HISTORY_REFRESH_S = 2.0
 EVENTS_REFRESH_S = 1.0
 
 
-def add(fleet: Fleet, mqtt: MqttConfig) -> None:
+def add(fleet: Fleet, mqtt: MqttConfig, pictures: Pictures) -> None:
     """Make the pages of NiceGUI's app."""
 
     @ui.page("/", title="emotiond: cameras")
     def cameras() -> None:
         with _page("Cameras", "/"):
-            _Cameras(fleet, mqtt)
+            _Cameras(fleet, mqtt, pictures)
 
     @ui.page("/events", title="emotiond: events")
     def events() -> None:
@@ -81,7 +82,7 @@ def _page(heading: str, path: str) -> Iterator[None]:
 class _Cameras:
     """A card per camera, and all of one that was chosen."""
 
-    def __init__(self, fleet: Fleet, mqtt: MqttConfig) -> None:
+    def __init__(self, fleet: Fleet, mqtt: MqttConfig, pictures: Pictures) -> None:
         self._fleet = fleet
         self._chosen: tuple[str, str] | None = None
         self._span = next(iter(SPANS_S))
@@ -92,12 +93,22 @@ class _Cameras:
         with self._detail:
             self._title = ui.html("", sanitize=False)
             self._now = ui.label().props("role=status aria-live=polite")
-            self._faces = ui.html("", sanitize=False).classes("w-full py-2")
+            self._picture = _Picture(pictures)
+            with ui.element("div").classes("w-full flex flex-wrap items-start gap-4 py-2"):
+                self._picture.make_place()
+                self._faces = ui.html("", sanitize=False)
             self._health = ui.html("", sanitize=False).classes("w-full py-2")
             with ui.row().classes("items-center w-full"):
                 ui.html("<h2>History</h2>", sanitize=False)
                 spans = list(SPANS_S)
                 ui.select(spans, value=self._span, label="Time shown", on_change=self._choose_span).classes("w-40")
+                ui.select(
+                    list(EMOTIONS),
+                    value=list(EMOTIONS),
+                    label="Emotions shown",
+                    multiple=True,
+                    on_change=self._choose_emotions,
+                ).classes("w-72")
             self._chart = (
                 ui.echart(render.chart_options())
                 .classes("w-full h-72")
@@ -110,6 +121,8 @@ class _Cameras:
         ui.timer(HISTORY_REFRESH_S, self._refresh_history)
 
     def _choose(self, key: tuple[str, str]) -> None:
+        if self._chosen != key:
+            self._picture.turn_off()
         self._chosen = key
         self._refresh()
         self._refresh_history()
@@ -117,6 +130,10 @@ class _Cameras:
     def _choose_span(self, event: Any) -> None:
         self._span = event.value
         self._refresh_history()
+
+    def _choose_emotions(self, event: Any) -> None:
+        self._chart.options["legend"]["selected"] = {emotion: emotion in event.value for emotion in EMOTIONS}
+        self._chart.update()
 
     def _refresh(self) -> None:
         views = {(view.device, view.name): view for view in self._fleet.cameras()}
@@ -143,6 +160,7 @@ class _Cameras:
         faces = view.live_faces(time.time())
         _show(self._title, f"<h2>{escape(view.device)} / {escape(view.name)}</h2>")
         self._now.text = render.summary(view)
+        self._picture.refresh(view)
         _show(self._faces, render.face_tables(faces))
         _show(self._health, render.health(view.stats))
 
@@ -162,6 +180,37 @@ class _Cameras:
         for index, line in enumerate(options["series"]):
             line["data"] = [[at * 1000, None if means is None else round(means[index], 3)] for at, means in series]
         self._chart.update()
+
+
+class _Picture:
+    """The camera's live picture, where its device allows it, while somebody wishes to see it."""
+
+    def __init__(self, pictures: Pictures) -> None:
+        self._pictures = pictures
+        self._switch = ui.switch("Live picture")
+        self._said = ui.label().props("role=status aria-live=polite").classes("soft")
+
+    def make_place(self) -> None:
+        """Where the picture is to stand."""
+        self._image = ui.element("img").classes("picture")
+        self._image.set_visibility(False)
+
+    def turn_off(self) -> None:
+        """Another camera is looked at only if that is wished for too."""
+        self._switch.value = False
+
+    def refresh(self, view: CameraView) -> None:
+        """Show the newest, or say why there is none."""
+        if view.allows_pictures is False:
+            self.turn_off()
+        self._switch.set_enabled(view.allows_pictures is not False)
+        address = self._pictures.look(view) if self._switch.value and view.status == "online" else ""
+        self._image.set_visibility(bool(address))
+        if address and self._image.props.get("src") != address:
+            self._image.props["src"] = address
+            self._image.props["alt"] = f"What the camera {view.device} / {view.name} sees"
+            self._image.update()
+        self._said.text = render.picture_state(view, bool(self._switch.value), bool(address))
 
 
 class _Events:

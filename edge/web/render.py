@@ -72,6 +72,19 @@ def face_tables(faces: list[dict[str, Any]]) -> str:
     return f'<div class="faces">{"".join(tables)}</div>' if tables else '<p class="soft">No live faces.</p>'
 
 
+def picture_state(view: CameraView, wanted: bool, shown: bool) -> str:
+    """Why there is no live picture, or what becomes of the one that there is."""
+    if view.allows_pictures is False:
+        return "This device sends no pictures: mqtt.snapshots is off in its settings."
+    if not wanted:
+        return ""
+    if view.status != "online":
+        return f"There is no picture while it is {view.status}."
+    if shown:
+        return "Sent while you look, and stored nowhere."
+    return "Asked for a picture. It comes if the device's settings (mqtt.snapshots) and the broker allow it."
+
+
 def health(stats: dict[str, Any]) -> str:
     """Of a device, from its newest stats; whatever is missing there is missing here."""
     latency = stats.get("latency_ms") or {}

@@ -15,9 +15,10 @@ from nicegui import ui
 from edge.config import Config, MqttConfig
 from edge.errors import ConfigError, ServiceUnavailableError, UsageError
 from edge.watch import Subscriber
-from edge.web import pages, tryit
+from edge.web import historyfile, pages, tryit
 from edge.web.fleet import Fleet
 from edge.web.guard import LOOPBACK, Guard
+from edge.web.pictures import Pictures
 
 FRAME_SIZE_MAX = 2**20  # bytes of a web socket's message
 
@@ -30,6 +31,8 @@ class Listening:
     port: int = 8080
     password_file: Path | None = None
     trusted_header: str | None = None
+    history: Path | None = None
+    """The file that keeps it; None: memory."""
 
     def password(self) -> str | None:
         """Raises ConfigError if it cannot be read, or is empty."""
@@ -55,6 +58,9 @@ class _FleetSubscriber(Subscriber):
     def take(self, topic: str, text: str) -> None:
         self._fleet.take(topic, text, time.time())
 
+    def take_picture(self, topic: str, picture: bytes | bytearray) -> None:
+        self._fleet.take_picture(topic, bytes(picture), time.time())
+
 
 def run(config: Config, listening: Listening) -> None:
     """Serve until interrupted. Raises UsageError rather than showing faces to a whole network."""
@@ -73,10 +79,13 @@ def run(config: Config, listening: Listening) -> None:
         problem = os.strerror(error.errno) if error.errno else str(error)
         raise ServiceUnavailableError(f"{listening.host}:{listening.port}: {problem}; --port takes another") from None
     fleet = Fleet()
+    subscriber = _FleetSubscriber(config.mqtt, fleet)
     api = FastAPI(openapi_url=None)
     tryit.add_to(api, config)
     nicegui_app.add_static_files("/static", str(Path(__file__).with_name("static")))
-    pages.add(fleet, config.mqtt)
+    pictures = Pictures(fleet, lambda where: subscriber.publish(f"{config.mqtt.base_topic}/{where}/look", ""))
+    pictures.add_to(api)
+    pages.add(fleet, config.mqtt, pictures)
     ui.run_with(api, title="emotiond", dark=None, language="en-US", show_welcome_message=False)
     settings = uvicorn.Config(
         Guard(api, password, listening.trusted_header),
@@ -86,6 +95,7 @@ def run(config: Config, listening: Listening) -> None:
         server_header=False,
     )
     host = f"[{listening.host}]" if ":" in listening.host else listening.host
-    with listener, _FleetSubscriber(config.mqtt, fleet), contextlib.suppress(KeyboardInterrupt):
+    history = historyfile.kept(listening.history or historyfile.default_path(), fleet)
+    with listener, history, subscriber, contextlib.suppress(KeyboardInterrupt):
         print(f"http://{host}:{listener.getsockname()[1]}/", flush=True)  # noqa: T201
         uvicorn.Server(settings).run(sockets=[listener])

@@ -1,0 +1,113 @@
+"""The history of all cameras in a file, so that it outlives the dashboard. Means of scores; no picture, no event."""
+
+import contextlib
+import logging
+import sqlite3
+import threading
+import time
+from array import array
+from pathlib import Path
+
+from edge.config import SpoolConfig
+from edge.errors import ConfigError
+from edge.labels import EMOTIONS
+from edge.spool import state_folder
+from edge.web.fleet import SPAN_OF_BIN_S, Fleet, History
+
+log = logging.getLogger(__name__)
+
+SAVE_EVERY_S = 30.0  # what a `kill -9` costs at most
+PRUNE_EVERY_S = 3600.0
+ROWS_MAX = 500_000  # about 50 MB; a camera that always sees somebody has 2,400
+KEY = ("device", "camera", "width", "start")
+COLUMNS = (*KEY, "count", *EMOTIONS)
+TABLE = f"""CREATE TABLE IF NOT EXISTS bins (device TEXT, camera TEXT, width INTEGER, start INTEGER, count INTEGER,
+    {" REAL, ".join(EMOTIONS)} REAL, PRIMARY KEY ({", ".join(KEY)})) WITHOUT ROWID"""
+
+
+def default_path() -> Path | None:
+    """In systemd's state directory, where there is one."""
+    folder = state_folder(SpoolConfig())
+    return None if folder is None else folder / "history.sqlite"
+
+
+class HistoryFile:
+    """Fills the fleet's histories from a file, and saves what is new every `SAVE_EVERY_S` while it is entered.
+
+    What is older than the longest span shown goes, and past `ROWS_MAX` the oldest. Raises ConfigError for a file that
+    cannot be used; a disk that takes nothing later is told in the log, and what it did not take is tried again.
+    """
+
+    def __init__(self, path: Path, fleet: Fleet) -> None:
+        self._path, self._fleet = path, fleet
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="history", daemon=True)
+        self._saved_at = self._pruned_at = 0.0
+        self._problem: str | None = None
+
+    def __enter__(self) -> "HistoryFile":
+        try:
+            self._path.open("ab").close()  # says better than sqlite what is wrong
+            self._file = sqlite3.connect(self._path, timeout=1, check_same_thread=False)
+            with self._file:
+                self._file.execute("PRAGMA locking_mode=EXCLUSIVE")
+                self._file.execute(TABLE)
+                self._file.execute("DELETE FROM bins WHERE start < 0")  # takes the lock, for as long as we run
+            self._load(time.time())
+        except OSError as error:
+            raise ConfigError(f"--history {self._path}: {error.strerror or error}") from None
+        except sqlite3.Error as error:
+            hint = "; does another dashboard use it?" if "locked" in str(error) else ""
+            raise ConfigError(f"--history {self._path}: {error}{hint}") from None
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._save(time.time())
+        self._file.close()
+
+    def _load(self, now: float) -> None:
+        rows = self._file.execute(f"SELECT {', '.join(COLUMNS)} FROM bins ORDER BY start")
+        histories: dict[tuple[str, str], History] = {}
+        for device, camera, width, *values in rows:
+            if width in SPAN_OF_BIN_S and values[0] > now - SPAN_OF_BIN_S[width]:
+                histories.setdefault((device, camera), History()).put(width, array("d", values))
+        self._fleet.remember(histories)
+        self._saved_at = now
+
+    def _run(self) -> None:
+        while not self._stop.wait(SAVE_EVERY_S):
+            self._save(time.time())
+
+    def _save(self, now: float) -> None:
+        rows = [(*key, width, *bin_) for key, width, bin_ in self._fleet.bins_after(self._saved_at)]
+        forgotten = self._fleet.take_forgotten()
+        places = ", ".join("?" * len(COLUMNS))
+        try:
+            with self._file:
+                self._file.executemany("DELETE FROM bins WHERE device = ? AND ? IN ('', camera)", forgotten)
+                self._file.executemany(f"REPLACE INTO bins VALUES ({places})", rows)
+                if now - self._pruned_at > PRUNE_EVERY_S:
+                    self._prune(now)
+                    self._pruned_at = now
+            self._saved_at, problem = now, None
+        except sqlite3.Error as error:
+            problem = str(error)
+        if problem is not None and problem != self._problem:
+            log.warning("--history %s: %s; kept in memory, and tried again", self._path, problem)
+        self._problem = problem
+
+    def _prune(self, now: float) -> None:
+        for width, span_s in SPAN_OF_BIN_S.items():
+            self._file.execute("DELETE FROM bins WHERE width = ? AND start < ?", (width, now - span_s))
+        (count,) = self._file.execute("SELECT COUNT(*) FROM bins").fetchone()
+        if count > ROWS_MAX:
+            oldest_kept = self._file.execute("SELECT start FROM bins ORDER BY start DESC LIMIT 1 OFFSET ?", (ROWS_MAX,))
+            self._file.execute("DELETE FROM bins WHERE start <= ?", oldest_kept.fetchone())
+
+
+def kept(path: Path | None, fleet: Fleet) -> contextlib.AbstractContextManager[object]:
+    """Keeps the fleet's history in the file, if one is named."""
+    return contextlib.nullcontext() if path is None else HistoryFile(path, fleet)
