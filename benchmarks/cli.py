@@ -49,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
         _measure,
         *("json", "clip", "set", "rounds", "seconds", "starts", "no-keras"),
     )
-    command("detection", "what is missed against a full search of every frame", _measure, "json", "clip", "set")
+    command(
+        "detection", "what is missed against a full search of every frame", _measure, "json", "clip", "set", "no-mtcnn"
+    )
     command(
         "flicker", "changes of emotion a minute, and the delay of a real one", _measure, "json", "clip", "set", "data"
     )
@@ -70,13 +72,14 @@ def _parser() -> argparse.ArgumentParser:
         _measure,
         *("json", "clip", "set", "python", "data", "limit", "rounds"),
     )
+    command("dashboard", "emotiond web with a real browser and many devices", _measure, "json", "seconds")
     made = command("pi", "an estimate for Raspberry Pis, from instructions counted under emulation", _measure, "json")
     made.add_argument("--root", type=Path, required=True, help="what benchmarks/arm64_root.sh made")
     made = command(
         "record",
         "measure everything and append it to benchmarks/results",
         _record,
-        *("clip", "set", "python", "data", "limit", "rounds", "seconds", "starts", "minutes", "no-keras"),
+        *("clip", "set", "python", "data", "limit", "rounds", "seconds", "starts", "minutes", "no-keras", "no-mtcnn"),
     )
     made.add_argument("--peer-python", metavar="P", help="as --python, for peers", **PYTHON)
     made.add_argument(
@@ -116,7 +119,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "set": {"action": "append", "default": [], "metavar": "A.B=V", "help": "a setting of the daemon"},
     "rounds": {"type": _positive(int), "metavar": "N", "help": "turns of each contender; fewer for a quick look"},
-    "seconds": {"type": _positive(float), "metavar": "S", "help": "of the live stream that count, for each clip"},
+    "seconds": {"type": _positive(float), "metavar": "S", "help": "of the live stream, or of a page, that count"},
     "starts": {"type": _positive(int), "metavar": "N", "help": "cold starts of each clip"},
     "minutes": {"type": _positive(float), "metavar": "M", "help": "of media, for the cost over time"},
     "python": {**PYTHON, "metavar": "P", "help": "the interpreter of another environment that takes part"},
@@ -126,6 +129,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "const": False,
         "dest": "keras",
         "help": "leave Keras out, which takes long to start, and with it the naive loop",
+    },
+    "no-mtcnn": {
+        "action": "store_const",
+        "const": False,
+        "dest": "mtcnn",
+        "help": "leave MTCNN out of the detectors, which brings TensorFlow",
     },
     "limit": {"type": _positive(int), "metavar": "N", "help": "only the first so many pictures"},
 }
@@ -169,7 +178,7 @@ def _pipeline(options: argparse.Namespace) -> Result:
 def _detection(options: argparse.Namespace) -> Result:
     from benchmarks import detection
 
-    return detection.run(**_given(options, named="clip", overrides="set"))
+    return detection.run(**_given(options, named="clip", overrides="set", mtcnn="mtcnn"))
 
 
 def _flicker(options: argparse.Namespace) -> Result:
@@ -200,6 +209,12 @@ def _peers(options: argparse.Namespace) -> Result:
     )
 
 
+def _dashboard(options: argparse.Namespace) -> Result:
+    from benchmarks import dashboard
+
+    return dashboard.run(**_given(options, seconds="seconds"))
+
+
 def _pi(options: argparse.Namespace) -> Result:
     from benchmarks import pi
 
@@ -214,6 +229,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], Result]] = {
     "growth": _growth,
     "accuracy": _accuracy,
     "peers": _peers,
+    "dashboard": _dashboard,
     "pi": _pi,
 }
 COLUMNS_MAX = 12  # a clip's row is printed as figure by figure beyond
