@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         "minutes",
         "rounds",
     )
+    command("idle", "what the daemon takes before a still, empty room", _measure, "json", "set", "seconds")
     command("accuracy", "what the camera's way costs in accuracy", _measure, "json", "set", "data", "limit")
     command(
         "peers",
@@ -194,6 +195,12 @@ def _growth(options: argparse.Namespace) -> Result:
     return growth.run(**_given(options, named="clip", overrides="set", minutes="minutes", rounds="rounds"))
 
 
+def _idle(options: argparse.Namespace) -> Result:
+    from benchmarks import idle
+
+    return idle.run(**_given(options, overrides="set", seconds="seconds"))
+
+
 def _accuracy(options: argparse.Namespace) -> Result:
     from benchmarks import accuracy
 
@@ -227,6 +234,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], Result]] = {
     "detection": _detection,
     "flicker": _flicker,
     "growth": _growth,
+    "idle": _idle,
     "accuracy": _accuracy,
     "peers": _peers,
     "dashboard": _dashboard,

@@ -111,6 +111,15 @@ def test_growth_counts_faces_and_minutes(tmp_path: Path, short_clip: Path) -> No
     assert result["time"]["rows"][-1]["minute"] == pytest.approx(0.1, abs=0.01)
 
 
+def test_an_empty_room_is_hardly_searched(tmp_path: Path) -> None:
+    idle = measured(tmp_path / "r.json", "idle", "--seconds", 2)["idle"]
+    assert idle["fps"] > 0
+    assert idle["still_frames"] > 0
+    assert idle["sweeps"] <= 3  # of 30 frames
+    assert idle["core_percent"] > 0
+    assert idle["reading_core_percent"] > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
