@@ -74,6 +74,15 @@ def _parser() -> argparse.ArgumentParser:
         *("json", "clip", "set", "python", "data", "limit", "rounds"),
     )
     command("dashboard", "emotiond web with a real browser and many devices", _measure, "json", "seconds")
+    command(
+        "events", "events from the daemon's link to a subscriber, at a steady rate", _measure, "json", "rate", "seconds"
+    )
+    command(
+        "recovery",
+        "how soon the daemon works again once its camera or broker is back",
+        _measure,
+        *("json", "set", "cycles", "away"),
+    )
     made = command("pi", "an estimate for Raspberry Pis, from instructions counted under emulation", _measure, "json")
     made.add_argument("--root", type=Path, required=True, help="what benchmarks/arm64_root.sh made")
     made = command(
@@ -84,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--peer-python", metavar="P", help="as --python, for peers", **PYTHON)
     made.add_argument(
-        "--only", action="append", choices=sorted({*MEASURES} - {"pi"}), help="one part; may be given again"
+        "--only", action="append", choices=sorted({*MEASURES} - {"pi", "recovery"}), help="one part; may be given again"
     )
     made.add_argument("--folder", type=Path, help="another folder than benchmarks/results")
     made = command("trend", "draw frames a second over commits", _trend)
@@ -120,8 +129,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "set": {"action": "append", "default": [], "metavar": "A.B=V", "help": "a setting of the daemon"},
     "rounds": {"type": _positive(int), "metavar": "N", "help": "turns of each contender; fewer for a quick look"},
-    "seconds": {"type": _positive(float), "metavar": "S", "help": "of the live stream, or of a page, that count"},
+    "seconds": {"type": _positive(float), "metavar": "S", "help": "that count, for each clip, spool or page"},
     "starts": {"type": _positive(int), "metavar": "N", "help": "cold starts of each clip"},
+    "rate": {"type": _positive(float), "metavar": "R", "help": "events a second; default 200"},
+    "cycles": {"type": _positive(int), "metavar": "N", "help": "losses of each kind and length; default 3"},
+    "away": {
+        "action": "append",
+        "type": _positive(float),
+        "metavar": "S",
+        "help": "seconds that what is lost stays away; may be given again; default 2, 20 and 50",
+    },
     "minutes": {"type": _positive(float), "metavar": "M", "help": "of media, for the cost over time"},
     "python": {**PYTHON, "metavar": "P", "help": "the interpreter of another environment that takes part"},
     "data": {"type": Path, "metavar": "D", "help": "FER2013: the CSV or its folder (default: EMOTIOND_DATA)"},
@@ -222,6 +239,18 @@ def _dashboard(options: argparse.Namespace) -> Result:
     return dashboard.run(**_given(options, seconds="seconds"))
 
 
+def _events(options: argparse.Namespace) -> Result:
+    from benchmarks import events
+
+    return events.run(**_given(options, rate="rate", seconds="seconds"))
+
+
+def _recovery(options: argparse.Namespace) -> Result:
+    from benchmarks import recovery
+
+    return recovery.run(**_given(options, overrides="set", cycles="cycles", aways_s="away"))
+
+
 def _pi(options: argparse.Namespace) -> Result:
     from benchmarks import pi
 
@@ -238,6 +267,8 @@ MEASURES: dict[str, Callable[[argparse.Namespace], Result]] = {
     "accuracy": _accuracy,
     "peers": _peers,
     "dashboard": _dashboard,
+    "events": _events,
+    "recovery": _recovery,
     "pi": _pi,
 }
 COLUMNS_MAX = 12  # a clip's row is printed as figure by figure beyond
@@ -267,8 +298,8 @@ def _record(options: argparse.Namespace) -> int:
 
 
 def _can_be_recorded(name: str, options: argparse.Namespace) -> bool:
-    """Whether what it takes was named. An estimate is no result."""
-    needs = {"accuracy": _data(options), "peers": options.peer_python, "pi": None}
+    """Whether what it takes was named. An estimate is no result, and waiting is none for a trend."""
+    needs = {"accuracy": _data(options), "peers": options.peer_python, "pi": None, "recovery": None}
     return bool(needs.get(name, True))
 
 

@@ -1,6 +1,7 @@
 """Typed settings. Every key has a default; `config.yaml` in the repository shows them all with their reasons."""
 
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -195,7 +196,9 @@ class MqttConfig(Settings):
         """Read from where the configuration says. Raises ConfigError; the error never shows the secret."""
         if self.password_env is not None:
             if self.password_env not in os.environ:
-                raise ConfigError(f"mqtt.password_env: the environment variable {self.password_env} is not set")
+                # What does not look like a variable's name may be the password itself.
+                name = self.password_env if re.fullmatch("[A-Z_][A-Z0-9_]*", self.password_env) else "that it names"
+                raise ConfigError(f"mqtt.password_env: the environment variable {name} is not set")
             return os.environ[self.password_env]
         path, key = self.password_file, "password_file"
         if self.password_credential is not None:

@@ -5,6 +5,7 @@ Errors are `ConfigError`s of one line: file, dotted key, what is allowed, and th
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from edge.address import without_secret
+from edge.address import SECRET_WORDS, without_secret
 from edge.config import DETECTORS, Config
 from edge.errors import ConfigError
 
@@ -108,6 +109,8 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
 
 def _shown_override(override: str) -> str:
     key, equals, text = override.partition("=")
+    if re.search(SECRET_WORDS, key, re.IGNORECASE):
+        text = "..."  # also where no such setting exists: people try `mqtt.password`
     return _in_one_line(f"--set {key}{equals}{without_secret(text)}")
 
 
@@ -136,7 +139,7 @@ def _explain(problem: ErrorDetails) -> str:
         return "holds text that is not Unicode"
     if problem["type"] != "extra_forbidden":
         rule = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-        return f"{dotted}: {rule}{_given(problem)}"
+        return f"{dotted}: {rule}{'' if re.search(SECRET_WORDS, dotted) else _given(problem)}"
     *sections, wrong = keys
     allowed = _fields_at(sections, variant)
     nearest = difflib.get_close_matches(wrong, allowed, n=1)

@@ -9,6 +9,8 @@ from typing import Any
 from edge.console import positive, set_up_logging
 from edge.errors import ConfigError, ServiceUnavailableError, UsageError
 
+BAR = 50  # characters, of the second in which most came back
+
 
 def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add them to the command line. commands: argparse's subparsers; common: options that each has."""
@@ -64,7 +66,19 @@ def _fleet(options: argparse.Namespace) -> int:
 
     report = simulate(settings, options.devices, options.rate, options.seconds, options.patience, options.readers)
     sys.stdout.write(json.dumps(report, indent=1) + "\n")
+    if report["outages"]:
+        sys.stderr.write(_histogram(report["outages"]["back_in_second"]))
     return 0 if not report["lost"] else ServiceUnavailableError.exit_code
+
+
+def _histogram(back_in_second: dict[str, int]) -> str:
+    """A line for each second after the first loss, until the last device was connected again."""
+    widest = max(back_in_second.values())
+    lines = ["devices that were connected again, by seconds after the first loss:"]
+    for second in range(max(map(int, back_in_second)) + 1):
+        count = back_in_second.get(str(second), 0)
+        lines.append(f"{second:4} {count:5} {'#' * round(BAR * count / widest)}")
+    return "\n".join(lines) + "\n"
 
 
 def _model(options: argparse.Namespace) -> int:

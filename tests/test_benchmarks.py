@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import shutil
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -109,6 +111,27 @@ def test_growth_counts_faces_and_minutes(tmp_path: Path, short_clip: Path) -> No
     assert {row["faces"]: row["found"] for row in result["faces"]["rows"]}[4] == 4
     assert len(result["time"]["rows"]) == 8
     assert result["time"]["rows"][-1]["minute"] == pytest.approx(0.1, abs=0.01)
+
+
+def test_events_arrive_once_each_and_are_timed(tmp_path: Path) -> None:
+    result = measured(tmp_path / "r.json", "events", "--rate", 40, "--seconds", 2)
+    assert [row["spool"] for row in result["rows"]] == ["disk", "memory"]
+    for row in result["rows"]:
+        assert (row["lost"], row["repeats"]) == (0, 0)
+        assert 0 < row["events"] <= 120
+        assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
+        assert row["cpu_ms_per_event"] > 0
+
+
+def test_recovery_is_of_the_camera_and_of_the_broker(tmp_path: Path) -> None:
+    if shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") is None:
+        pytest.skip("mosquitto is not installed (tests/system_packages.sh installs it)")
+    result = measured(tmp_path / "r.json", "recovery", "--cycles", 1, "--away", 0.5)
+    assert [(row["lost"], row["away_s"], row["cycles"]) for row in result["rows"]] == [
+        ("camera", 0.5, 1),
+        ("broker", 0.5, 1),
+    ]
+    assert all(0 <= row["median_s"] == row["max_s"] for row in result["rows"])
 
 
 def test_an_empty_room_is_hardly_searched(tmp_path: Path) -> None:

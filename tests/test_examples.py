@@ -51,6 +51,18 @@ def test_telegraf_reads_topics_that_there_are() -> None:
         assert len(tags.split("/")) == len(topics.split("/"))
 
 
+def test_telegraf_is_told_of_fields_that_there_are() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11 and newer read TOML")
+    inputs = tomllib.loads((EXAMPLES / "telegraf.conf").read_text())["inputs"]["mqtt_consumer"]
+    events, stats = (next(one for one in inputs if one["topics"][0].endswith(kind)) for kind in ("events", "stats"))
+    schemas = {name: json.loads((ROOT / f"docs/schema/{name}.json").read_text()) for name in ("events", "stats")}
+    (parser,) = events["json_v2"]
+    asked = {field["path"] for field in (*parser["tag"], *parser["field"])} | {parser["timestamp_path"]}
+    assert len(asked) >= 6 and asked <= schemas["events"]["properties"].keys()
+    asked = {stats["json_time_key"], *stats["json_string_fields"], *stats["tag_keys"]}
+    assert len(asked) >= 3 and asked <= schemas["stats"]["properties"].keys()
+
+
 def test_node_red_says_who_turned_happy(broker: Broker, subscribe, start, tmp_path: Path) -> None:
     program = shutil.which("node-red", path=os.environ.get("EMOTIOND_NODE_RED", os.environ["PATH"]))
     if program is None:
