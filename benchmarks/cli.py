@@ -49,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
         _measure,
         *("json", "clip", "set", "rounds", "seconds", "starts", "no-keras"),
     )
-    command("detection", "what is missed against a full search of every frame", _measure, "json", "clip", "set")
+    command(
+        "detection", "what is missed against a full search of every frame", _measure, "json", "clip", "set", "no-mtcnn"
+    )
     command(
         "flicker", "changes of emotion a minute, and the delay of a real one", _measure, "json", "clip", "set", "data"
     )
@@ -71,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         _measure,
         *("json", "clip", "set", "python", "data", "limit", "rounds"),
     )
+    command("dashboard", "emotiond web with a real browser and many devices", _measure, "json", "seconds")
     command(
         "events", "events from the daemon's link to a subscriber, at a steady rate", _measure, "json", "rate", "seconds"
     )
@@ -86,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         "record",
         "measure everything and append it to benchmarks/results",
         _record,
-        *("clip", "set", "python", "data", "limit", "rounds", "seconds", "starts", "minutes", "no-keras"),
+        *("clip", "set", "python", "data", "limit", "rounds", "seconds", "starts", "minutes", "no-keras", "no-mtcnn"),
     )
     made.add_argument("--peer-python", metavar="P", help="as --python, for peers", **PYTHON)
     made.add_argument(
@@ -126,7 +129,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "set": {"action": "append", "default": [], "metavar": "A.B=V", "help": "a setting of the daemon"},
     "rounds": {"type": _positive(int), "metavar": "N", "help": "turns of each contender; fewer for a quick look"},
-    "seconds": {"type": _positive(float), "metavar": "S", "help": "that count, for each clip or spool"},
+    "seconds": {"type": _positive(float), "metavar": "S", "help": "that count, for each clip, spool or page"},
     "starts": {"type": _positive(int), "metavar": "N", "help": "cold starts of each clip"},
     "rate": {"type": _positive(float), "metavar": "R", "help": "events a second; default 200"},
     "cycles": {"type": _positive(int), "metavar": "N", "help": "losses of each kind and length; default 3"},
@@ -144,6 +147,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "const": False,
         "dest": "keras",
         "help": "leave Keras out, which takes long to start, and with it the naive loop",
+    },
+    "no-mtcnn": {
+        "action": "store_const",
+        "const": False,
+        "dest": "mtcnn",
+        "help": "leave MTCNN out of the detectors, which brings TensorFlow",
     },
     "limit": {"type": _positive(int), "metavar": "N", "help": "only the first so many pictures"},
 }
@@ -187,7 +196,7 @@ def _pipeline(options: argparse.Namespace) -> Result:
 def _detection(options: argparse.Namespace) -> Result:
     from benchmarks import detection
 
-    return detection.run(**_given(options, named="clip", overrides="set"))
+    return detection.run(**_given(options, named="clip", overrides="set", mtcnn="mtcnn"))
 
 
 def _flicker(options: argparse.Namespace) -> Result:
@@ -224,6 +233,12 @@ def _peers(options: argparse.Namespace) -> Result:
     )
 
 
+def _dashboard(options: argparse.Namespace) -> Result:
+    from benchmarks import dashboard
+
+    return dashboard.run(**_given(options, seconds="seconds"))
+
+
 def _events(options: argparse.Namespace) -> Result:
     from benchmarks import events
 
@@ -251,6 +266,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], Result]] = {
     "idle": _idle,
     "accuracy": _accuracy,
     "peers": _peers,
+    "dashboard": _dashboard,
     "events": _events,
     "recovery": _recovery,
     "pi": _pi,

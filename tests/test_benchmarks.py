@@ -1,5 +1,6 @@
 """The benchmarks as commands, run really and briefly; no figure of time is judged here, only form and honesty."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import contenders, faces
+from benchmarks.dashboard import delays_ms
 from benchmarks.measure import in_turn, interleaved, table
 from benchmarks_made import measured, run, write_short_clip
 from conftest import ROOT
@@ -90,6 +92,13 @@ def test_detection_and_flicker_on_a_face_that_stays(tmp_path: Path, short_clip: 
     assert detection["clips"][0]["faces"] == 1
     assert detection["total"]["recall"] > 0.8
     assert detection["total"]["id_switches"] == 0
+    haar, mtcnn = detection["detectors"]
+    assert (haar["detector"], haar["recall"]) == ("haar", 1.0)
+    if importlib.util.find_spec("mtcnn") is None:
+        assert (mtcnn["detector"], mtcnn["recall"]) == ("mtcnn: not installed, pip install '.[mtcnn]'", None)
+    else:
+        assert mtcnn["recall"] > 0.5
+        assert mtcnn["frames"] == haar["frames"] > 3
     flicker = measured(tmp_path / "f.json", "flicker", "--clip", short_clip)
     assert 1 < flicker["total"]["face_s"] <= 2
     assert flicker["change"]["of"] == "made scores"
@@ -191,3 +200,11 @@ def test_a_table_has_its_columns_under_their_heads() -> None:
         "1.000   x   ",
         "22.500  yy  ",
     ]
+
+
+def test_delays_are_from_each_publishing_to_its_own_showing() -> None:
+    published = [(1000.0 + 200 * number, emotion) for number, emotion in enumerate(EMOTIONS * 2)]
+    seen = [(at + 100 + number, emotion) for number, (at, emotion) in enumerate(published)]
+    assert delays_ms(published, seen) == [100.0 + number for number in range(14)]
+    assert delays_ms(published, seen[3:]) == [100.0 + number for number in range(3, 14)]  # not 1.4 s late
+    assert delays_ms(published, [(999.0, EMOTIONS[0])]) == []
