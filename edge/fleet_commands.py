@@ -9,6 +9,7 @@ from typing import Any
 from edge.console import positive, set_up_logging
 from edge.errors import ConfigError, ServiceUnavailableError, UsageError
 
+DEVICES_MAX = 300  # paho waits with select(), which takes descriptors to 1,023; a device has three
 BAR = 50  # characters, of the second in which most came back
 
 
@@ -61,6 +62,8 @@ def _fleet(options: argparse.Namespace) -> int:
         raise ConfigError("mqtt.broker: fleet-sim needs a broker that runs")
     if not (options.rate > 0 and options.seconds > 0):
         raise UsageError("--rate and --seconds must be more than 0")
+    if options.devices > DEVICES_MAX:
+        raise UsageError(f"--devices: at most {DEVICES_MAX} in one process; start several side by side")
     set_up_logging("error" if not options.debug else "debug")
     from edge.fleet import simulate
 

@@ -110,6 +110,8 @@ def test_the_daemon_finds_the_broker_of_its_list_that_lives(broker_at, subscribe
 def test_fleet_sim_says_what_it_lacks(start) -> None:
     code, _, err = start("fleet-sim").finish()
     assert (code, "mqtt.broker" in err) == (78, True)
+    code, _, err = start("fleet-sim", "--devices", "301", *brokers(free_port(), free_port())).finish()
+    assert (code, err.count("\n"), "at most 300" in err) == (2, 1, True)
     code, _, err = start("fleet-sim", *brokers(free_port(), free_port())).finish()
     assert (code, err.count("\n"), "cannot be reached" in err) == (69, 1, True)
 
