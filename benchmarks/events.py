@@ -85,20 +85,20 @@ def _measure(spool: str, inbox: Inbox, broker: MqttConfig, rate: float, seconds:
 def publish(port: int, rate: float, seconds: float, folder: Path | None) -> dict[str, Any]:
     """Events at regular moments, until all are acknowledged; when each was left, and what one cost."""
     config = MqttConfig(broker="127.0.0.1", port=port)
-    origin, topics = Origin("bench", "camera", "0" * 12), Topics(config.base_topic, "bench", "camera")
+    origin, topics = Origin("bench", "camera", "0" * 12), Topics(config.base_topic, "bench")
     scores = Scores(np.array([0.88 if each == "happy" else 0.02 for each in EMOTIONS], np.float32))
     reading = Reading(Track(1, Box(200, 100, 120, 120), 5, 0), scores, "happy")
     left_at: dict[str, float] = {}
     with Spool(SpoolConfig(folder=folder)) as spool:
         dialer = Dialer(config, "emotiond-bench")
-        with MqttLink(config, dialer, topics, origin, spool, lambda name: None) as link:
+        with MqttLink(config, dialer, topics, ["camera"], spool, lambda *_: None) as link:
             began_at, cpu_s = time.monotonic(), time.process_time()
             for number in range(round(rate * seconds)):
                 time.sleep(max(0.0, began_at + number / rate - time.monotonic()))
                 now = datetime.now(timezone.utc)
                 event = Event(uuid7(), "update", reading, "neutral", (640, 480), now, now, 10.0)
                 left_at[event.id] = time.monotonic()
-                link.publish(event)
+                link.publish(event, origin)
                 link.raise_failure()
             while link.queued:
                 link.raise_failure()

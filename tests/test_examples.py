@@ -20,7 +20,8 @@ EXAMPLES = ROOT / "examples"
 
 def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
     # The daemon's own, with every figure given.
-    metrics = Metrics(MetricsConfig(), "pi", "camera")
+    metrics = Metrics(MetricsConfig())
+    metrics.use("pi", ["camera"])
     figures = {
         "fps_in": 1,
         "fps_out": 1,
@@ -31,7 +32,7 @@ def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
         "still_frames": 1,
     }
     what = {"version": "1", "model": "m", "runtime": "r"}
-    metrics.stats({**figures, **what, "latency_ms": {"p95": 1.0}, "drops": {}})
+    metrics.stats([{"camera": "camera", **figures, **what, "latency_ms": {"p95": 1.0}, "drops": {"superseded": 0}}])
     there = {f"{family.name}_total" if family.type == "counter" else family.name for family in metrics.collect()}
     text = (EXAMPLES / "grafana-dashboard.json").read_text()
     asked = set(
