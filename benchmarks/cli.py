@@ -49,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
         _measure,
         *("json", "clip", "set", "rounds", "seconds", "starts", "no-keras"),
     )
-    command("detection", "what is missed against a full search of every frame", _measure, "json", "clip", "set")
+    command(
+        "detection", "what is missed against a full search of every frame", _measure, "json", "clip", "set", "no-mtcnn"
+    )
     command(
         "flicker", "changes of emotion a minute, and the delay of a real one", _measure, "json", "clip", "set", "data"
     )
@@ -71,17 +73,27 @@ def _parser() -> argparse.ArgumentParser:
         _measure,
         *("json", "clip", "set", "python", "data", "limit", "rounds"),
     )
+    command("dashboard", "emotiond web with a real browser and many devices", _measure, "json", "seconds")
+    command(
+        "events", "events from the daemon's link to a subscriber, at a steady rate", _measure, "json", "rate", "seconds"
+    )
+    command(
+        "recovery",
+        "how soon the daemon works again once its camera or broker is back",
+        _measure,
+        *("json", "set", "cycles", "away"),
+    )
     made = command("pi", "an estimate for Raspberry Pis, from instructions counted under emulation", _measure, "json")
     made.add_argument("--root", type=Path, required=True, help="what benchmarks/arm64_root.sh made")
     made = command(
         "record",
         "measure everything and append it to benchmarks/results",
         _record,
-        *("clip", "set", "python", "data", "limit", "rounds", "seconds", "starts", "minutes", "no-keras"),
+        *("clip", "set", "python", "data", "limit", "rounds", "seconds", "starts", "minutes", "no-keras", "no-mtcnn"),
     )
     made.add_argument("--peer-python", metavar="P", help="as --python, for peers", **PYTHON)
     made.add_argument(
-        "--only", action="append", choices=sorted({*MEASURES} - {"pi"}), help="one part; may be given again"
+        "--only", action="append", choices=sorted({*MEASURES} - {"pi", "recovery"}), help="one part; may be given again"
     )
     made.add_argument("--folder", type=Path, help="another folder than benchmarks/results")
     made = command("trend", "draw frames a second over commits", _trend)
@@ -117,8 +129,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "set": {"action": "append", "default": [], "metavar": "A.B=V", "help": "a setting of the daemon"},
     "rounds": {"type": _positive(int), "metavar": "N", "help": "turns of each contender; fewer for a quick look"},
-    "seconds": {"type": _positive(float), "metavar": "S", "help": "of the live stream that count, for each clip"},
+    "seconds": {"type": _positive(float), "metavar": "S", "help": "that count, for each clip, spool or page"},
     "starts": {"type": _positive(int), "metavar": "N", "help": "cold starts of each clip"},
+    "rate": {"type": _positive(float), "metavar": "R", "help": "events a second; default 200"},
+    "cycles": {"type": _positive(int), "metavar": "N", "help": "losses of each kind and length; default 3"},
+    "away": {
+        "action": "append",
+        "type": _positive(float),
+        "metavar": "S",
+        "help": "seconds that what is lost stays away; may be given again; default 2, 20 and 50",
+    },
     "minutes": {"type": _positive(float), "metavar": "M", "help": "of media, for the cost over time"},
     "python": {**PYTHON, "metavar": "P", "help": "the interpreter of another environment that takes part"},
     "data": {"type": Path, "metavar": "D", "help": "FER2013: the CSV or its folder (default: EMOTIOND_DATA)"},
@@ -127,6 +147,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "const": False,
         "dest": "keras",
         "help": "leave Keras out, which takes long to start, and with it the naive loop",
+    },
+    "no-mtcnn": {
+        "action": "store_const",
+        "const": False,
+        "dest": "mtcnn",
+        "help": "leave MTCNN out of the detectors, which brings TensorFlow",
     },
     "limit": {"type": _positive(int), "metavar": "N", "help": "only the first so many pictures"},
 }
@@ -170,7 +196,7 @@ def _pipeline(options: argparse.Namespace) -> Result:
 def _detection(options: argparse.Namespace) -> Result:
     from benchmarks import detection
 
-    return detection.run(**_given(options, named="clip", overrides="set"))
+    return detection.run(**_given(options, named="clip", overrides="set", mtcnn="mtcnn"))
 
 
 def _flicker(options: argparse.Namespace) -> Result:
@@ -207,6 +233,24 @@ def _peers(options: argparse.Namespace) -> Result:
     )
 
 
+def _dashboard(options: argparse.Namespace) -> Result:
+    from benchmarks import dashboard
+
+    return dashboard.run(**_given(options, seconds="seconds"))
+
+
+def _events(options: argparse.Namespace) -> Result:
+    from benchmarks import events
+
+    return events.run(**_given(options, rate="rate", seconds="seconds"))
+
+
+def _recovery(options: argparse.Namespace) -> Result:
+    from benchmarks import recovery
+
+    return recovery.run(**_given(options, overrides="set", cycles="cycles", aways_s="away"))
+
+
 def _pi(options: argparse.Namespace) -> Result:
     from benchmarks import pi
 
@@ -222,6 +266,9 @@ MEASURES: dict[str, Callable[[argparse.Namespace], Result]] = {
     "idle": _idle,
     "accuracy": _accuracy,
     "peers": _peers,
+    "dashboard": _dashboard,
+    "events": _events,
+    "recovery": _recovery,
     "pi": _pi,
 }
 COLUMNS_MAX = 12  # a clip's row is printed as figure by figure beyond
@@ -251,8 +298,8 @@ def _record(options: argparse.Namespace) -> int:
 
 
 def _can_be_recorded(name: str, options: argparse.Namespace) -> bool:
-    """Whether what it takes was named. An estimate is no result."""
-    needs = {"accuracy": _data(options), "peers": options.peer_python, "pi": None}
+    """Whether what it takes was named. An estimate is no result, and waiting is none for a trend."""
+    needs = {"accuracy": _data(options), "peers": options.peer_python, "pi": None, "recovery": None}
     return bool(needs.get(name, True))
 
 

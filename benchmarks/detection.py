@@ -1,6 +1,7 @@
 """What sweeping and following loses against a full Haar search of every frame, and how steady its boxes are."""
 
 import itertools
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,10 @@ import numpy as np
 
 from benchmarks import clips
 from benchmarks.measure import ratio, stamp
+from edge.app import build_detector
+from edge.config import HaarConfig, MtcnnConfig
+from edge.errors import ConfigError
+from edge.pipeline import FaceDetector
 from edge.preprocess import as_grey
 from edge.records import Box, Frame
 
@@ -20,6 +25,7 @@ SAME_PLACE = 0.4  # intersection over union from which two boxes show one face; 
 # A face is what the reference finds again and again: its single hits on shirts and hands flicker.
 LINK, GAP_MAX_S = 0.3, 0.5
 HITS_MIN, DENSITY_MIN = 5, 0.5
+DETECTOR_EVERY = 10  # frames: detectors are compared on one of so many, because MTCNN takes long
 
 
 @dataclass(slots=True)
@@ -42,10 +48,61 @@ class Chain:
         return self.boxes[min(self.boxes, key=lambda hit: abs(hit - frame))]
 
 
-def run(named: Sequence[str], overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Compare on every clip; returns `clips`, a row each, and `total` over all frames."""
+class Contender:
+    """A detector of the daemon's, searching single frames whole, beside the reference."""
+
+    def __init__(self, name: str, detector: FaceDetector | None) -> None:
+        self.name = name
+        self._detector = detector
+        self._found: dict[int, list[Box]] = {}  # of this clip, by frame number
+        self._times_ms: list[float] = []
+        self._hits = self._reference = self._elsewhere = 0
+
+    def search(self, number: int, frame: Frame) -> None:
+        """Take a frame of the clip."""
+        if self._detector is not None:
+            began_at = time.perf_counter()
+            self._found[number] = [face.box for face in self._detector.detect(frame)]
+            self._times_ms.append((time.perf_counter() - began_at) * 1000)
+
+    def judge(self, faces: Sequence[Chain], gap: int) -> None:
+        """The clip ended, and these are its faces."""
+        for number, found in self._found.items():
+            boxes = [chain.boxes[number] for chain in faces if number in chain.boxes]
+            self._reference += len(boxes)
+            self._hits += sum(any(box.overlap(other) >= SAME_PLACE for other in found) for box in boxes)
+            places = [place for chain in faces if (place := chain.at(number, gap)) is not None]
+            self._elsewhere += sum(all(box.overlap(place) < LINK for place in places) for box in found)
+        self._found.clear()
+
+    def row(self) -> dict[str, Any]:
+        """What came of all clips."""
+        frames = len(self._times_ms)
+        return {
+            "detector": self.name,
+            "frames": frames,
+            "recall": self._hits / self._reference if self._reference else None,
+            "elsewhere_per_100_frames": 100 * self._elsewhere / frames if frames else None,
+            "median_ms": float(np.median(self._times_ms)) if frames else None,
+        }
+
+
+def _contenders(overrides: Sequence[str], mtcnn: bool) -> list[Contender]:
+    config = clips.settings("builtin", overrides).detector
+    made = [Contender("haar", build_detector(config if isinstance(config, HaarConfig) else HaarConfig()))]
+    if mtcnn:
+        try:
+            made.append(Contender("mtcnn", build_detector(MtcnnConfig(kind="mtcnn", min_face=config.min_face))))
+        except ConfigError:
+            made.append(Contender("mtcnn: not installed, pip install '.[mtcnn]'", None))
+    return made
+
+
+def run(named: Sequence[str], overrides: Sequence[str] = (), mtcnn: bool = True) -> dict[str, Any]:
+    """Compare on every clip; returns `clips`, a row each, `total` over all frames, and `detectors`."""
+    contenders = _contenders(overrides, mtcnn)
     with clips.opened(named) as chosen:
-        rows = [{"clip": clip.name, **_compare(clip, overrides)} for clip in clips.each(chosen)]
+        rows = [{"clip": clip.name, **_compare(clip, overrides, contenders)} for clip in clips.each(chosen)]
     return {
         **stamp(),
         "overrides": list(overrides),
@@ -53,13 +110,15 @@ def run(named: Sequence[str], overrides: Sequence[str] = ()) -> dict[str, Any]:
             "reference": f"Haar, full size, {SCALE_FACTOR}/{MIN_NEIGHBORS}",
             "naive": f"Haar, full size, {NAIVE_SCALE}/{NAIVE_NEIGHBORS}",
             "same_place_iou": SAME_PLACE,
+            "detectors_on_one_frame_of": DETECTOR_EVERY,
         },
         "clips": [_row(row) for row in rows],
         "total": _row({"clip": "total", **_sum(rows)}),
+        "detectors": [contender.row() for contender in contenders],
     }
 
 
-def _compare(clip: clips.Clip, overrides: Sequence[str]) -> dict[str, Any]:
+def _compare(clip: clips.Clip, overrides: Sequence[str], contenders: Sequence[Contender]) -> dict[str, Any]:
     config = clips.settings(clip.path, overrides)
     full = _Haar(SCALE_FACTOR, MIN_NEIGHBORS, config.detector.min_face)
     naive = _Haar(NAIVE_SCALE, NAIVE_NEIGHBORS, None)
@@ -71,9 +130,15 @@ def _compare(clip: clips.Clip, overrides: Sequence[str]) -> dict[str, Any]:
         reported.append({reading.track.id: reading.track.box for reading in sight.readings})
         found.append(full.search(sight.frame))
         naively.append(naive.search(sight.frame))
+        if len(times) % DETECTOR_EVERY == 0:
+            for contender in contenders:
+                contender.search(len(times), sight.frame)
         times.append(sight.frame.media_time)
     fps = (len(times) - 1) / max(times[-1] - times[0], 1e-6) if len(times) > 1 else 1.0
-    return compare(reported, found, naively, max(1, round(GAP_MAX_S * fps)))
+    gap = max(1, round(GAP_MAX_S * fps))
+    for contender in contenders:
+        contender.judge([chain for chain in link(found, gap) if chain.is_face], gap)
+    return compare(reported, found, naively, gap)
 
 
 def compare(

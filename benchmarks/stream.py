@@ -1,6 +1,6 @@
 """A camera that speaks MJPEG over HTTP on loopback, as a process of its own: its work is not the daemon's.
 
-    python -m benchmarks.stream CLIP FPS
+    python -m benchmarks.stream CLIP FPS PORT
 
 prints its URL. The clip is played to and fro, so that no face jumps where it begins again.
 """
@@ -22,8 +22,8 @@ JPEG_QUALITY = 85
 class Stream:
     """The process, while it is entered; `url` is where it plays."""
 
-    def __init__(self, clip: Path, fps: float) -> None:
-        self._command = [sys.executable, "-m", "benchmarks.stream", str(clip), str(fps)]
+    def __init__(self, clip: Path, fps: float, port: int = 0) -> None:
+        self._command = [sys.executable, "-m", "benchmarks.stream", str(clip), str(fps), str(port)]
         self.url = ""
 
     def __enter__(self) -> "Stream":
@@ -37,8 +37,8 @@ class Stream:
         self._child.communicate()
 
 
-def serve(clip: Path, fps: float) -> None:
-    """Play until killed."""
+def serve(clip: Path, fps: float, port: int) -> None:
+    """Play until killed. port: 0 for any."""
     there = [cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1] for image in pictures(clip)]
     jpegs = [jpeg.tobytes() for jpeg in (*there, *there[-2:0:-1])]
 
@@ -61,7 +61,7 @@ def serve(clip: Path, fps: float) -> None:
                 except OSError:  # who looked has gone
                     return
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
         server.daemon_threads = True
         sys.stdout.write(f"http://127.0.0.1:{server.server_address[1]}/cam.mjpg\n")
         sys.stdout.flush()
@@ -69,4 +69,4 @@ def serve(clip: Path, fps: float) -> None:
 
 
 if __name__ == "__main__":
-    serve(Path(sys.argv[1]), float(sys.argv[2]))
+    serve(Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]))

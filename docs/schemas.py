@@ -28,31 +28,63 @@ ROOT = Path(__file__).parent.parent
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 MESSAGES = {"events": EventMessage, "faces": FacesMessage, "emotion": EmotionMessage, "stats": StatsMessage}
 WORDS = {"device_status": DeviceStatus, "camera_status": CameraStatus}
-TOPICS = Topics("emotiond", "{device}", "{camera}")
+TOPICS, CAMERA = Topics("emotiond", "{device}"), "{camera}"
 # name: (topic, QoS, retained, sent by the daemon or received, what it is)
 CHANNELS: dict[str, tuple[str, int, bool, str, str]] = {
     "device_status": (TOPICS.status, 1, True, "send", "`stopped`: clean exit; `offline`: the last will"),
-    "camera_status": (TOPICS.of_camera("status"), 1, True, "send", "`offline`: no frame for camera.stale_after_s"),
-    "events": (TOPICS.of_camera("events"), 1, False, "send", "One message per change of one face, at least once"),
+    "camera_status": (
+        TOPICS.of_camera(CAMERA, "status"),
+        1,
+        True,
+        "send",
+        "`offline`: no frame for camera.stale_after_s",
+    ),
+    "events": (
+        TOPICS.of_camera(CAMERA, "events"),
+        1,
+        False,
+        "send",
+        "One message per change of one face, at least once",
+    ),
     "emotion": (
-        TOPICS.of_camera("emotion"),
+        TOPICS.of_camera(CAMERA, "emotion"),
         1,
         True,
         "send",
         "When the dominant emotion or how many faces changes",
     ),
-    "faces": (TOPICS.of_camera("faces"), 0, False, "send", "At most mqtt.live_rate_hz a second"),
+    "faces": (TOPICS.of_camera(CAMERA, "faces"), 0, False, "send", "At most mqtt.live_rate_hz a second"),
     "stats": (TOPICS.stats, 0, False, "send", "Every mqtt.stats_interval_s"),
     "pause": (TOPICS.command("pause"), 1, False, "receive", "Any payload, but `off` resumes; with mqtt.commands: true"),
     "resume": (TOPICS.command("resume"), 1, False, "receive", "Any payload; with mqtt.commands: true"),
+    "camera_pause": (
+        TOPICS.of_camera(CAMERA, "pause"),
+        1,
+        False,
+        "receive",
+        "Of several cameras this one; as pause",
+    ),
+    "camera_resume": (
+        TOPICS.of_camera(CAMERA, "resume"),
+        1,
+        False,
+        "receive",
+        "Of several cameras this one; as resume",
+    ),
     "reload": (TOPICS.command("reload"), 1, False, "receive", "Reads the settings anew; with mqtt.commands: true"),
-    "look": (TOPICS.of_camera("look"), 0, False, "receive", "Any payload; asks for pictures for 10 s"),
-    "snapshot": (TOPICS.of_camera("snapshot"), 0, False, "send", "A picture; with mqtt.snapshots: true, to who asks"),
+    "look": (TOPICS.of_camera(CAMERA, "look"), 0, False, "receive", "Any payload; asks for pictures for 10 s"),
+    "snapshot": (
+        TOPICS.of_camera(CAMERA, "snapshot"),
+        0,
+        False,
+        "send",
+        "A picture to who asks; with mqtt.snapshots: true",
+    ),
 }
 PICTURES = {"snapshot"}
 PARAMETERS = {
     "device": {"description": "The device's name (`device` in its settings)"},
-    "camera": {"description": "The camera's name (`camera.name`)"},
+    "camera": {"description": "The camera's name (`camera.name`, or in `cameras`)"},
 }
 
 
@@ -64,14 +96,14 @@ def message_schema(name: str) -> dict[str, Any]:
 def config_schema() -> dict[str, Any]:
     """The JSON Schema of config.yaml, whose comments explain the keys in an editor. Unknown keys are refused."""
     schema = Config.model_json_schema()
-    comments = _comments()
+    comments = {**_comments(), "cameras": "Several cameras, instead of camera, each with settings of its own"}
     for section in Config.model_fields:
         # Of a section with kinds, each kind has a definition.
         names = re.findall(r'"#/\$defs/(\w+)"', json.dumps(schema["properties"][section].get("oneOf", [])))
         names = names or re.findall(r'"#/\$defs/(\w+)"', json.dumps(schema["properties"][section]))
         for name in names:
             for key, property_ in schema["$defs"][name].get("properties", {}).items():
-                if comment := comments.get(f"{section}.{key}"):
+                if comment := comments.get(f"{section}.{key}") or comments.get(f"camera.{key}"):
                     property_["description"] = comment
         if names:
             # An empty section is null in YAML, and means the defaults.
@@ -79,8 +111,15 @@ def config_schema() -> dict[str, Any]:
                 "anyOf": [schema["properties"][section], {"type": "null"}],
                 "description": comments.get(section) or schema["$defs"][names[0]]["description"],
             }
-    source = schema["$defs"]["CameraConfig"]["properties"]["source"]
-    source["anyOf"] = [{"type": "integer", "minimum": 0}, {"type": "string", "minLength": 1}]
+    for name in ("CameraConfig", "CameraEntry"):
+        source = schema["$defs"][name]["properties"]["source"]
+        source["anyOf"] = [{"type": "integer", "minimum": 0}, {"type": "string", "minLength": 1}]
+    cameras = {"type": "array", "items": {"$ref": "#/$defs/CameraEntry"}, "minItems": 1}
+    schema["properties"]["cameras"] = {"anyOf": [cameras, {"type": "null"}], "description": comments["cameras"]}
+    schema["not"] = {
+        "properties": {"camera": {"type": "object"}, "cameras": {"type": "array"}},
+        "required": ["camera", "cameras"],
+    }
     region = schema["$defs"]["SearchConfig"]["properties"]["region"]
     side = {"type": "number", "minimum": 0, "maximum": 1}
     region["anyOf"] = [{"type": "array", "items": side, "minItems": 4, "maxItems": 4}, {"type": "null"}]

@@ -1,29 +1,35 @@
 """Makes the pictures of the papers from real runs on the built-in clip.
 
-    python docs/screenshots.py [working] [timeline] [dashboard]       without names: all
+    python docs/screenshots.py [working] [timeline] [dashboard] [tryit]       without names: all
 
-`dashboard` takes the extras `web` and `dev`, and Debian's chromium.
+`dashboard` and `tryit` take the extras `web` and `dev`, and Debian's chromium.
 """
 
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
+from edge import clip
 from edge.app import build_pipeline, build_search, build_source
 from edge.classifier import TfliteClassifier
 from edge.config import CameraConfig, Config
 from edge.draw import draw
 
 HERE = Path(__file__).parent
+STILL_S = 4.2
 MOMENTS_S = (1.6, 4.2, 8.0)
 HISTORY_S = 100.0  # of the dashboard, so that there is something to see
+SETTLE_S = 8.0  # until frames/s are those of a page that has run for a while
 BROWSER_S = 300.0  # to start one on a busy machine
 
 
@@ -49,27 +55,66 @@ def timeline() -> None:
 
 
 def dashboard() -> None:
-    """What a browser shows while a daemon runs."""
-    from playwright.sync_api import sync_playwright
-
-    broker_port, web_port = _free_port(), _free_port()
+    """What a browser shows while a daemon runs, and another has ended."""
+    broker_port = _free_port()
     mqtt = ["--set", f"mqtt.port={broker_port}"]
     device = ["--set", "device=lab-pi", "--set", "camera.name=front", "--set", "mqtt.stats_interval_s=5"]
+    device += ["--set", "mqtt.snapshots=true", "--set", "mqtt.snapshot_width=320"]
+    loopback = ["--set", "mqtt.broker=127.0.0.1"]
     with ExitStack() as stack:
         _start(stack, "run", *mqtt, *device)
-        web = _start(stack, "web", "--port", str(web_port), *mqtt, "--set", "mqtt.broker=127.0.0.1")
-        url = web.stdout.readline().strip()
-        browser = stack.enter_context(sync_playwright()).chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox"], timeout=BROWSER_S * 1000
-        )
-        page = browser.new_page(viewport={"width": 1100, "height": 900})
-        page.set_default_timeout(BROWSER_S * 1000)
-        page.goto(url)
+        page = _page(stack, "", *mqtt, *loopback)
+        page.locator("button.camera").wait_for()
+        _start(stack, "run", "--max-frames", "20", *mqtt, *loopback, "--set", "device=hall-pi").wait()
+        page.get_by_role("button", name="lab-pi / front").click()
         page.get_by_label("happy of face").first.wait_for()
         time.sleep(HISTORY_S)
+        page.get_by_role("switch", name="Live picture").click()
+        page.locator("img.picture").wait_for()
         page.locator("caption", has_text="happy").wait_for()
-        page.screenshot(path=str(HERE / "dashboard.png"))
-        browser.close()
+        page.screenshot(path=str(HERE / "dashboard.png"), full_page=True)
+
+
+def tryit() -> None:
+    """The page for visitors; before their camera is the portrait, twice."""
+    with ExitStack() as stack:
+        camera = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "camera.y4m"
+        _write_camera(camera)
+        flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        flags += [f"--use-file-for-fake-video-capture={camera}"]
+        page = _page(stack, "try", "--set", "mqtt.broker=127.0.0.1", flags=flags)
+        page.get_by_role("button", name="Start my camera").click()
+        happy = page.locator("#try-faces caption", has_text="happy")
+        happy.nth(1).wait_for()
+        time.sleep(SETTLE_S)
+        happy.nth(1).wait_for()
+        page.screenshot(path=str(HERE / "tryit.png"), full_page=True)
+
+
+def _write_camera(path: Path) -> None:
+    with path.open("wb") as file:
+        file.write(b"YUV4MPEG2 W640 H480 F15:1 Ip A1:1 C420jpeg\n")
+        image = next(image for at_s, image in clip.frames() if at_s >= STILL_S)
+        face = cv2.resize(image[:, 80:560], (320, 320))
+        scene = np.full((480, 640, 3), 90, np.uint8)
+        scene[80:400] = np.hstack([face, face])
+        file.write(2 * (b"FRAME\n" + cv2.cvtColor(scene, cv2.COLOR_BGR2YUV_I420).tobytes()))
+
+
+def _page(stack: ExitStack, path: str, *options: str, flags: Sequence[str] = ()) -> Any:
+    """A page of `emotiond web` in a browser."""
+    from playwright.sync_api import sync_playwright
+
+    web = _start(stack, "web", "--port", str(_free_port()), *options)
+    url = web.stdout.readline().strip()
+    browser = stack.enter_context(sync_playwright()).chromium.launch(
+        executable_path=shutil.which("chromium"), args=["--no-sandbox", *flags], timeout=BROWSER_S * 1000
+    )
+    stack.callback(browser.close)
+    page = browser.new_page(viewport={"width": 1000, "height": 760})
+    page.set_default_timeout(BROWSER_S * 1000)
+    page.goto(url + path)
+    return page
 
 
 def _start(stack: ExitStack, *arguments: str) -> subprocess.Popen:
@@ -86,6 +131,6 @@ def _free_port() -> int:
 
 
 if __name__ == "__main__":
-    makers = {maker.__name__: maker for maker in (working, timeline, dashboard)}
+    makers = {maker.__name__: maker for maker in (working, timeline, dashboard, tryit)}
     for name in sys.argv[1:] or makers:
         makers[name]()

@@ -3,10 +3,17 @@
 import re
 from typing import Any
 
+SECRET_WORDS = "pas+(?:word|wd)?|pwd|token|secret|key"
+
 
 def without_secret(address: object) -> str:
-    """A camera's source or a broker's address as it may be shown: without what stands before the @ of a URL."""
+    """A camera's source or a broker's address as it may be shown.
+
+    Without what stands before the @ of a URL or behind its ? or #, and without the values of words like `password=`.
+    """
     shown = re.sub("//.*@", "//", str(address), flags=re.DOTALL)
+    shown = re.sub("(://[^?#]*[?#]).*", r"\1...", shown, flags=re.DOTALL)
+    shown = re.sub(f"(?i)({SECRET_WORDS})=[^&;/]*", r"\1=...", shown)
     return re.sub("^[^/@]*:(?!//).*@", "", shown, flags=re.DOTALL)  # user:password@host
 
 

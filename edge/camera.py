@@ -4,7 +4,10 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from datetime import datetime, timezone
+
+import cv2
 
 from edge.address import camera_number, without_secret
 from edge.backoff import Backoff
@@ -17,6 +20,8 @@ from edge.records import Frame
 
 log = logging.getLogger(__name__)
 
+V4L_LIMIT = "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"
+
 
 def is_live(source: str) -> bool:
     """Whether a source goes on by itself: a webcam's device, a Pi's camera module, or a URL."""
@@ -26,10 +31,14 @@ def is_live(source: str) -> bool:
 
 
 class LatestFrame:
-    """A slot for one frame between a capture thread and the loop: the newest wins, what it replaces is counted."""
+    """A slot for one frame between a capture thread and the loop: the newest wins, what it replaces is counted.
 
-    def __init__(self) -> None:
+    wake: called when there is something to take.
+    """
+
+    def __init__(self, wake: Callable[[], None] = lambda: None) -> None:
         self._changed = threading.Condition()
+        self._wake = wake
         self._frame: Frame | None = None
         self._failure: BaseException | None = None
         self.superseded = 0
@@ -40,12 +49,14 @@ class LatestFrame:
             self.superseded += self._frame is not None
             self._frame = frame
             self._changed.notify()
+        self._wake()
 
     def fail(self, failure: BaseException) -> None:
         """Let `take` raise `failure` from now on."""
         with self._changed:
             self._failure = failure
             self._changed.notify()
+        self._wake()
 
     def take(self, timeout: float) -> Frame | None:
         """The newest frame not taken yet, or None after `timeout` seconds. Raises what was given to `fail`."""
@@ -87,15 +98,15 @@ class LiveSource:
 
     Until the first frame `take` raises ServiceUnavailableError if the camera cannot be opened or stays silent: a wrong
     name should be told at once, unless it is `patient`. After that a lost camera raises nothing: `take` returns None,
-    `online` turns False.
+    `online` turns False. wake: called on the capture thread when there is something to take.
     """
 
-    def __init__(self, config: CameraConfig, patient: bool = False) -> None:
+    def __init__(self, config: CameraConfig, patient: bool = False, wake: Callable[[], None] = lambda: None) -> None:
         self._config, self._patient = config, patient
         if camera_number(config.source) is not None:
             load_picamera2()  # what is not installed will not come
         self.name = without_secret(config.source)
-        self._latest = LatestFrame()
+        self._latest = LatestFrame(wake)
         self._stop = threading.Event()
         self._problem: str | None = None  # why there are no frames now; None while there are
         self._advice = ADVICE
@@ -110,6 +121,11 @@ class LiveSource:
     def online(self) -> bool:
         """Whether a frame came within the last `stale_after_s`."""
         return time.monotonic() - self._last_frame_at < self._config.stale_after_s
+
+    @property
+    def starting(self) -> bool:
+        """Whether the first frame may still come soon."""
+        return self._seq == 0 and self._problem is None and time.monotonic() <= self._first_frame_due_at
 
     @property
     def drops(self) -> dict[str, int]:
@@ -127,7 +143,9 @@ class LiveSource:
     def __enter__(self) -> "LiveSource":
         # Opening and the first read may each take `timeout_s`.
         self._first_frame_due_at = time.monotonic() + 2 * self._config.timeout_s + 1
-        os.environ["OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"] = str(max(1, round(self._config.timeout_s)))  # s; 10 by default
+        limit_s = str(max(1, round(self._config.timeout_s)))  # 10 by default
+        if os.environ.get(V4L_LIMIT) != limit_s:  # of several cameras the last one counts: it is the process's
+            os.environ[V4L_LIMIT] = limit_s
         self._thread.start()
         return self
 
@@ -145,22 +163,30 @@ class LiveSource:
                 raise ServiceUnavailableError(f"camera.source: {self.name}: {problem}; {self._advice}")
         return frame
 
+    def due_in(self) -> float:
+        """Nobody knows when."""
+        return float("inf")
+
     def _run(self) -> None:
         try:
             backoff = Backoff(self._config.retry_min_s, self._config.retry_max_s)
             while not self._stop.is_set():
                 try:
-                    capture = open_capture(self._config)
+                    self._open_and_read(backoff)
                 except CameraError as error:
                     self._lost(str(error), error.advice)
-                else:
-                    try:
-                        self._read(capture, backoff)
-                    finally:
-                        capture.release()
+                except cv2.error as error:
+                    self._lost(f"fails: {error.err}")
                 self._stop.wait(backoff.next())
         except BaseException as failure:  # noqa: BLE001 - not lost with this thread: `take` raises it in the loop
             self._latest.fail(failure)
+
+    def _open_and_read(self, backoff: Backoff) -> None:
+        capture = open_capture(self._config)
+        try:
+            self._read(capture, backoff)
+        finally:
+            capture.release()
 
     def _read(self, capture: Capture, backoff: Backoff) -> None:
         """Until the camera fails or the source is closed."""

@@ -4,16 +4,17 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from typing import TextIO
 
 import numpy as np
 
 from edge.address import without_secret
-from edge.app import build_detector, build_source, refuse_for_a_device
+from edge.app import build_detector, build_source, named, refuse_for_a_device
 from edge.broker import EmbeddedBroker
 from edge.capture import webcams_found
 from edge.classifier import TfliteClassifier, installed_runtimes
-from edge.config import Config
+from edge.config import CameraConfig, Config
 from edge.connection import Dialer, passing_client_id
 from edge.errors import ConfigError, EmotiondError, EndOfStream, ServiceUnavailableError
 from edge.eventfile import DamagedError, EventFile, InUseError
@@ -28,27 +29,34 @@ FRAME_TIMEOUT_S = 5.0
 def check(config: Config, out: TextIO) -> int:
     """Write a table of what holds; returns 0, or the exit code of the first thing that does not."""
     first_failure = 0
-    for name, attempt in _proofs(config):
+    proofs = list(_proofs(config))
+    width = max(10, *(len(name) for name, _ in proofs))
+    for name, attempt in proofs:
         try:
             result, mark = attempt(), "ok"
         except EmotiondError as error:
             result, mark = str(error), "FAIL"
             first_failure = first_failure or error.exit_code
-        out.write(f"{name:<10} {mark:<5} {result}\n")
+        out.write(f"{name:<{width}} {mark:<5} {result}\n")
         out.flush()
     return first_failure
 
 
 def _proofs(config: Config) -> Iterator[tuple[str, Callable[[], str]]]:
-    yield "config", lambda: f"device {config.device}, camera {config.camera.name}"
+    each = config.per_camera
+    names = ", ".join(one.camera.name for one in each)
+    yield "config", lambda: f"device {config.device}, camera{'s' * (len(each) > 1)} {names}"
     yield (
         "runtime",
         lambda: f"installed: {', '.join(installed_runtimes()) or 'none'}; config says {config.model.runtime}",
     )
     yield "model", lambda: _prove_model(config)
-    yield "detector", lambda: _prove_detector(config)
     yield "cameras", _list_cameras
-    yield "camera", lambda: _prove_camera(config)
+    for one in each:
+        which = "" if config.cameras is None else f" {one.camera.name}"
+        if config.cameras is None or one.detector != config.detector or one is each[0]:
+            yield f"detector{which}", partial(_prove_detector, one)
+        yield f"camera{which}", partial(_prove_camera, config, one.camera)
     yield "spool", lambda: _prove_spool(config)
     yield "broker", lambda: _prove_broker(config)
 
@@ -75,17 +83,17 @@ def _list_cameras() -> str:
     return f"found: {', '.join(found)}" if found else "none found in /dev/v4l/by-id and by picamera2"
 
 
-def _prove_camera(config: Config) -> str:
-    with build_source(config.camera) as source:
+def _prove_camera(config: Config, camera: CameraConfig) -> str:
+    with named(config, camera.name), build_source(camera) as source:
         deadline = time.monotonic() + FRAME_TIMEOUT_S
         try:
             while (frame := source.take(0.2)) is None and time.monotonic() < deadline:
                 pass
         except EndOfStream:
             frame = None
-    name = without_secret(config.camera.source)
-    if frame is None:
-        raise ServiceUnavailableError(f"camera.source: {name}: opens, but gives no frame")
+        name = without_secret(camera.source)
+        if frame is None:
+            raise ServiceUnavailableError(f"camera.source: {name}: opens, but gives no frame")
     return f"{name}, {frame.size[0]}x{frame.size[1]} px"
 
 

@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", parents=[common], help="the daemon")
     run.add_argument(
-        "--source", metavar="S", help="instead of camera.source: builtin, a webcam's number, a file, a URL"
+        "--source", metavar="S", help="one camera, with this source: builtin, a webcam's number, a file, a URL"
     )
     run.add_argument("--max-frames", type=positive, metavar="N", help="stop after N frames")
     run.add_argument("--events", choices=["-"], help="also print events to standard output, as JSON lines")
@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(act=_daemon)
 
     check = commands.add_parser("check", parents=[common], help="prove config, model, camera and broker, one by one")
-    check.add_argument("--source", metavar="S", help="instead of camera.source")
+    check.add_argument("--source", metavar="S", help="one camera, with this source")
     check.set_defaults(act=_check)
 
     watch = commands.add_parser("watch", parents=[common], help="print the events of all devices of a broker")
@@ -119,7 +119,7 @@ def _daemon(options: argparse.Namespace) -> int:
     read = partial(configfile.load, options.config, overrides, options.source)
     settings = read()
     set_up_logging(settings.log.level)
-    from edge import app
+    from edge import daemon
     from edge.loop import Wishes
 
     wishes = Wishes()
@@ -132,7 +132,7 @@ def _daemon(options: argparse.Namespace) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, wish)
-    app.run(settings, wishes, options.max_frames, options.events == "-", options.watch, reread=read)
+    daemon.run(settings, wishes, options.max_frames, options.events == "-", options.watch, reread=read)
     return 0
 
 

@@ -1,9 +1,10 @@
-"""What a device may be told over MQTT: `<base>/<device>/cmd/<name>`. Pure."""
+"""What a device may be told over MQTT: `<base>/<device>/cmd/<name>`, a camera of several: `.../<camera>/<name>`."""
 
 from typing import Literal, get_args
 
 Command = Literal["pause", "resume", "reload"]
 COMMANDS: tuple[Command, ...] = get_args(Command)
+PAUSES: tuple[Command, ...] = ("pause", "resume")  # what one of several cameras may be told
 PAYLOAD_MAX = 64  # bytes; only `off` means something, to `pause`: so a switch can do with one topic
 
 

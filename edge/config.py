@@ -1,121 +1,54 @@
 """Typed settings. Every key has a default; `config.yaml` in the repository shows them all with their reasons."""
 
 import os
+import re
 import socket
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from edge.address import camera_number, check_brokers, check_host, split_address
+from edge.address import check_brokers, check_host, split_address
+from edge.cameraconfig import (
+    DETECTORS,
+    OWN_SECTIONS,
+    CameraConfig,
+    CameraEntry,
+    Cameras,
+    DetectorConfig,
+    EmotionConfig,
+    HaarConfig,
+    MtcnnConfig,
+    SearchConfig,
+    TrackerConfig,
+    laid_over,
+)
 from edge.errors import ConfigError
-from edge.settings import TOPIC_LEVEL_MAX, FilePath, Port, Probability, Seconds, Settings, TopicLevel, check_retries
+from edge.settings import TOPIC_LEVEL_MAX, FilePath, Port, Settings, TopicLevel, check_retries
+
+__all__ = [
+    "DETECTORS",
+    "CameraConfig",
+    "CameraEntry",
+    "Config",
+    "DetectorConfig",
+    "EmotionConfig",
+    "HaarConfig",
+    "HomeAssistantConfig",
+    "LogConfig",
+    "MetricsConfig",
+    "ModelConfig",
+    "MqttConfig",
+    "MtcnnConfig",
+    "PaceConfig",
+    "SearchConfig",
+    "SpoolConfig",
+    "TrackerConfig",
+]
 
 PASSWORD_MAX = 65535  # bytes; MQTT's limit
 
 Host = Annotated[str, AfterValidator(check_host)]
-
-
-def _source(value: Any) -> Any:
-    if type(value) is int and value >= 0:
-        return value
-    if isinstance(value, str) and value and "\0" not in value:
-        camera_number(value)
-        return int(value) if value.isascii() and value.isdigit() else value
-    raise ValueError(
-        "must be builtin, a webcam's number from 0 or its device, picamera2, a file, a folder or pattern of pictures, "
-        "or a URL"
-    )
-
-
-class CameraConfig(Settings):
-    """Where the frames come from."""
-
-    name: TopicLevel = "camera"
-    source: Annotated[int | str, BeforeValidator(_source)] = "builtin"
-    width: Annotated[int, Field(ge=16, le=16384)] | None = None
-    height: Annotated[int, Field(ge=16, le=16384)] | None = None
-    fps: Annotated[float, Field(gt=0, le=1000)] | None = None
-    pixel_format: Annotated[str, Field(pattern="^[!-~][ -~]{3}$")] | None = None
-    exposure_ms: Annotated[float, Field(gt=0, le=10_000)] | None = None
-    max_fps: Annotated[float, Field(gt=0, le=1000)] | None = None
-    realtime: bool | None = None
-    loop: bool | None = None
-    timeout_s: Annotated[float, Field(ge=0.1, le=60)] = 2.0
-    stale_after_s: Annotated[float, Field(ge=0.1, le=600)] = 3.0
-    retry_min_s: Annotated[float, Field(ge=0.05, le=600)] = 0.5
-    retry_max_s: Annotated[float, Field(ge=0.05, le=3600)] = 3.0
-
-    @model_validator(mode="after")
-    def _retries_in_order(self) -> "CameraConfig":
-        return check_retries(self)
-
-
-class HaarConfig(Settings):
-    """OpenCV's Haar cascade for frontal faces."""
-
-    kind: Literal["haar"] = "haar"
-    cascade: FilePath | None = None
-    search_width: Annotated[int, Field(ge=40, le=8192)] = 480
-    scale_factor: Annotated[float, Field(ge=1.01, le=4)] = 1.2
-    min_neighbors: Annotated[int, Field(ge=0, le=100)] = 4
-    min_face: Annotated[int, Field(ge=1, le=8192)] = 48
-    follow_neighbors: Annotated[int, Field(ge=0, le=100)] = 1
-
-
-class MtcnnConfig(Settings):
-    """MTCNN, for stills, videos and benchmarks on a workstation: it brings TensorFlow."""
-
-    kind: Literal["mtcnn"]
-    search_width: Annotated[int, Field(ge=40, le=8192)] = 640
-    min_confidence: Probability = 0.9
-    min_face: Annotated[int, Field(ge=1, le=8192)] = 48
-
-
-DETECTORS: dict[str, type[HaarConfig] | type[MtcnnConfig]] = {"haar": HaarConfig, "mtcnn": MtcnnConfig}
-
-
-def _kind(value: Any) -> Any:
-    return value.get("kind", "haar") if isinstance(value, dict) else getattr(value, "kind", "haar")
-
-
-DetectorConfig = Annotated[
-    Annotated[HaarConfig, Tag("haar")] | Annotated[MtcnnConfig, Tag("mtcnn")],
-    Discriminator(_kind, custom_error_type="kind", custom_error_message=f"must be one of {', '.join(DETECTORS)}"),
-]
-
-
-def _region(value: Any) -> Any:
-    if value is None:
-        return None
-    if not (isinstance(value, list | tuple) and len(value) == 4):
-        raise ValueError("must be [left, top, right, bottom], each a share of the picture from 0 to 1")
-    left, top, right, bottom = value
-    if not all(isinstance(side, int | float) and not isinstance(side, bool) for side in value):
-        raise ValueError("must be four numbers: [left, top, right, bottom], each a share of the picture from 0 to 1")
-    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
-        raise ValueError("must be [left, top, right, bottom] with 0 <= left < right <= 1 and 0 <= top < bottom <= 1")
-    return tuple(float(side) for side in value)
-
-
-class SearchConfig(Settings):
-    """When the whole picture is searched; between, known faces are followed."""
-
-    interval_s: Annotated[float, Field(ge=0, le=3600)] = 0.5
-    empty_interval_s: Annotated[float, Field(ge=0, le=3600)] = 0.1
-    join_after_s: Annotated[float, Field(ge=0, le=3600)] = 0.2
-    skip_still: bool = True
-    region: Annotated[tuple[float, float, float, float] | None, BeforeValidator(_region)] = None
-
-
-class TrackerConfig(Settings):
-    """How detections become tracks."""
-
-    min_overlap: Probability = 0.25
-    confirm_frames: Annotated[int, Field(ge=1, le=1000)] = 3
-    sure_confidence: Annotated[float, Field(ge=0)] = 8.0
-    coast_s: Seconds = 0.8
-    box_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
 
 class ModelConfig(Settings):
@@ -126,15 +59,6 @@ class ModelConfig(Settings):
     public_key: str | None = None
     runtime: Literal["auto", "litert", "tflite-runtime"] = "auto"
     threads: Annotated[int, Field(ge=1, le=64)] = 1
-
-
-class EmotionConfig(Settings):
-    """When an emotion becomes a face's stable one."""
-
-    reads_per_s: Annotated[float, Field(gt=0, le=1000)] = 15.0
-    smoothing_s: Seconds = 0.4
-    min_confidence: Probability = 0.45
-    dwell_s: Seconds = 0.5
 
 
 class MqttConfig(Settings):
@@ -201,7 +125,9 @@ class MqttConfig(Settings):
         """Read from where the configuration says. Raises ConfigError; the error never shows the secret."""
         if self.password_env is not None:
             if self.password_env not in os.environ:
-                raise ConfigError(f"mqtt.password_env: the environment variable {self.password_env} is not set")
+                # What does not look like a variable's name may be the password itself.
+                name = self.password_env if re.fullmatch("[A-Z_][A-Z0-9_]*", self.password_env) else "that it names"
+                raise ConfigError(f"mqtt.password_env: the environment variable {name} is not set")
             return os.environ[self.password_env]
         path, key = self.password_file, "password_file"
         if self.password_credential is not None:
@@ -271,6 +197,7 @@ class Config(Settings):
 
     device: TopicLevel = Field(default_factory=_host_name)
     camera: CameraConfig = CameraConfig()
+    cameras: Cameras = None
     detector: DetectorConfig = HaarConfig()
     search: SearchConfig = SearchConfig()
     tracker: TrackerConfig = TrackerConfig()
@@ -282,3 +209,20 @@ class Config(Settings):
     pace: PaceConfig = PaceConfig()
     spool: SpoolConfig = SpoolConfig()
     log: LogConfig = LogConfig()
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> "Config":
+        if self.cameras is not None and "camera" in self.model_fields_set:
+            raise ValueError("camera and cameras: one of them must go; cameras: [...] can hold a single one too")
+        return self
+
+    @property
+    def per_camera(self) -> tuple["Config", ...]:
+        """The settings as they are for each camera, in `camera` and the sections; of one as of several."""
+        return (self,) if self.cameras is None else tuple(self._of(entry) for entry in self.cameras)
+
+    def _of(self, entry: CameraEntry) -> "Config":
+        camera = CameraConfig(**{key: getattr(entry, key) for key in CameraConfig.model_fields})
+        own = {key: section for key in OWN_SECTIONS if (section := getattr(entry, key)) is not None}
+        laid = {key: laid_over(getattr(self, key), section) for key, section in own.items()}
+        return self.model_copy(update={"camera": camera, "cameras": None, **laid})

@@ -5,6 +5,7 @@ Errors are `ConfigError`s of one line: file, dotted key, what is allowed, and th
 
 import difflib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from edge.address import without_secret
-from edge.config import DETECTORS, Config
+from edge.address import SECRET_WORDS, without_secret
+from edge.config import DETECTORS, CameraEntry, Config
 from edge.errors import ConfigError
+from edge.settings import Settings
 
 DEFAULT_PATHS = (Path("config.yaml"), Path("/etc/emotiond/config.yaml"))
 
@@ -23,7 +25,9 @@ DEFAULT_PATHS = (Path("config.yaml"), Path("/etc/emotiond/config.yaml"))
 def load(
     path: Path | None = None, overrides: Iterable[str] = (), source: str | None = None, detector: str | None = None
 ) -> Config:
-    """Read a configuration file and lay another detector, and `--set a.b=v` overrides, over it.
+    """Read a configuration file and lay another detector, `--set a.b=v` overrides, and another source over it.
+
+    The source is that of the only camera then, also where the file has several.
 
     Without `path`, the first of `DEFAULT_PATHS` that exists, else the defaults. Raises ConfigError.
     """
@@ -38,6 +42,7 @@ def load(
         _apply_override(tree, override)
         config = _validate(tree, _shown_override(override))
     if source is not None:
+        tree.pop("cameras", None)
         tree["camera"] = {**(tree.get("camera") or {}), "source": source}
         config = _validate(tree, "--source")
     return config
@@ -99,6 +104,13 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{_shown_override(override)}: {_yaml_problem(error)}") from None
     *sections, last = key.split(".")
+    if sections[:1] == ["cameras"] and isinstance(tree.get("cameras"), list):
+        named = {str(camera.get("name")): camera for camera in tree["cameras"] if isinstance(camera, dict)}
+        if len(sections) < 2 or sections[1] not in named:
+            raise ConfigError(
+                f"{_shown_override(override)}: must name a camera and its key: cameras.{next(iter(named))}.source"
+            )
+        sections, tree = sections[1:], named
     for section in sections:
         if not isinstance(tree.get(section), dict):
             tree[section] = {}
@@ -108,6 +120,8 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
 
 def _shown_override(override: str) -> str:
     key, equals, text = override.partition("=")
+    if re.search(SECRET_WORDS, key, re.IGNORECASE):
+        text = "..."  # also where no such setting exists: people try `mqtt.password`
     return _in_one_line(f"--set {key}{equals}{without_secret(text)}")
 
 
@@ -122,23 +136,32 @@ def _validate(tree: Mapping[str, Any], origin: str) -> Config:
             raise ConfigError(f"{origin}: holds values that no setting can have: {error}") from None
         problems = error.errors()
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise ConfigError(f"{origin}: {_in_one_line(_explain(problems[0]))}{more}") from None
+        raise ConfigError(f"{origin}: {_in_one_line(_explain(problems[0], tree))}{more}") from None
 
 
-def _explain(problem: ErrorDetails) -> str:
-    # Settings are two levels deep; the rest of a location is pydantic's own: a union's branch (`source.int`,
-    # `detector.haar.min_face`).
-    location = [str(part) for part in problem["loc"]]
+def _explain(problem: ErrorDetails, tree: Mapping[str, Any]) -> str:
+    # Settings are two levels deep, below a camera of several as much; the rest of a location is pydantic's own: a
+    # union's branch (`source.int`, `detector.haar.min_face`).
+    location, above = [str(part) for part in problem["loc"]], list[str]()
+    model: type[Settings] = Config
+    if location[0:1] == ["cameras"] and len(location) > 1:
+        number = int(location[1])
+        entry = tree["cameras"][number]
+        name = entry.get("name") if isinstance(entry, dict) else None
+        above, model = ["cameras", name if isinstance(name, str) else f"#{number + 1}"], CameraEntry
+        location = location[2:]
     variant = location.pop(1) if location[1:2] and location[0] == "detector" and location[1] in DETECTORS else "haar"
     keys = location[:2] + ["kind"] * (problem["type"] == "kind")
-    dotted = ".".join(keys)
+    dotted = ".".join(above + keys)
     if problem["type"] == "json_invalid":
         return "holds text that is not Unicode"
     if problem["type"] != "extra_forbidden":
         rule = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-        return f"{dotted}: {rule}{_given(problem)}"
+        rule = rule.replace("a valid array", "a list")
+        given = "" if re.search(SECRET_WORDS, dotted) else _given(problem)
+        return f"{dotted}: {rule}{given}".removeprefix(": ")
     *sections, wrong = keys
-    allowed = _fields_at(sections, variant)
+    allowed = _fields_at(model, sections, variant)
     nearest = difflib.get_close_matches(wrong, allowed, n=1)
     hint = f"did you mean {nearest[0]}?" if nearest else f"known keys: {', '.join(allowed)}"
     return f"{dotted}: unknown key, {hint}"
@@ -146,7 +169,8 @@ def _explain(problem: ErrorDetails) -> str:
 
 def _given(problem: ErrorDetails) -> str:
     given = problem.get("input")
-    return "" if isinstance(given, dict) else f", not {json.dumps(_without_secrets(given))[:80]}"
+    too_much = isinstance(given, dict) or (isinstance(given, list) and any(isinstance(one, dict) for one in given))
+    return "" if too_much else f", not {json.dumps(_without_secrets(given))[:80]}"
 
 
 def _without_secrets(given: Any) -> Any:
@@ -156,8 +180,7 @@ def _without_secrets(given: Any) -> Any:
     return without_secret(given) if isinstance(given, str) else given
 
 
-def _fields_at(sections: list[str], variant: str) -> list[str]:
-    model: Any = Config
+def _fields_at(model: Any, sections: list[str], variant: str) -> list[str]:
     for section in sections:
-        model = DETECTORS[variant] if section == "detector" else model.model_fields[section].annotation
+        model = DETECTORS[variant] if section == "detector" else Config.model_fields[section].annotation
     return list(model.model_fields)

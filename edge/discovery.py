@@ -5,7 +5,9 @@ Keys have their long names: Home Assistant refuses the whole device for one key 
 """
 
 import hashlib
+import json
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +30,17 @@ EVENT = (
 # Anything but `online` (`stopped`, `offline`) is not there; Home Assistant alone would ignore a word it does not know.
 ONLINE = "{{ 'online' if value == 'online' else 'offline' }}"
 
+Figures = Mapping[str, tuple[str, str, dict[str, str]]]
+FIGURES: Figures = {
+    "fps": ("Frames looked at", "value_json.fps_out", {"unit_of_measurement": "fps"}),
+    "latency": (
+        "Latency (p95)",
+        "value_json.latency_ms.p95 if value_json.latency_ms else none",
+        {"unit_of_measurement": "ms", "device_class": "duration"},
+    ),
+    "drops": ("Frames and messages dropped", "value_json.drops.values() | sum", {"state_class": "total_increasing"}),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
@@ -38,12 +51,33 @@ class Announcement:
     birth_topic: str
 
 
-def announcement(prefix: str, topics: Topics, commands: bool, stats_interval_s: float) -> Announcement:
-    """The description of a device, below Home Assistant's discovery `prefix`.
+def announcement(
+    prefix: str,
+    topics: Topics,
+    cameras: Sequence[str],
+    commands: bool,
+    stats_interval_s: float,
+    gone: Sequence[str] = (),
+) -> Announcement:
+    """The description of a device and its cameras, below Home Assistant's discovery `prefix`.
 
-    commands: whether the device obeys; else it has no switch, and one that it had is taken away.
+    commands: whether the device obeys; else it has no switch, and one that it had is taken away. gone: cameras that it
+    had, whose entities are taken away.
     """
     device = _identifier(f"{topics.base}_{topics.device}")
+    expire_after_s = round(MISSED_STATS * stats_interval_s) + 1
+    components = _of_device(topics, expire_after_s)
+    if len(cameras) == 1:
+        components |= _camera(topics, cameras[0], topics.command("pause") if commands else None)
+        components |= _figures(topics, FIGURES, expire_after_s)
+    else:
+        for camera in cameras:
+            components |= _camera(topics, camera, topics.of_camera(camera, "pause") if commands else None)
+            components |= _figures(topics, FIGURES, expire_after_s, camera)
+        components |= _removed(FIGURES)  # from when there was one camera
+    for camera in gone:
+        parts = {**_camera(topics, camera, None), **_figures(topics, FIGURES, expire_after_s, camera)}
+        components |= _removed(parts, {key: part["platform"] for key, part in parts.items()})
     payload = {
         "device": {
             "identifiers": [device],
@@ -55,20 +89,22 @@ def announcement(prefix: str, topics: Topics, commands: bool, stats_interval_s: 
         "origin": {"name": "emotiond", "sw_version": __version__, "support_url": URL},
         "components": {
             f"{device}_{key}": component if len(component) == 1 else {**component, "unique_id": f"{device}_{key}"}
-            for key, component in {
-                **_camera(topics, commands),
-                **_diagnostics(topics, round(MISSED_STATS * stats_interval_s) + 1),
-            }.items()
+            for key, component in components.items()
         },
     }
     return Announcement(f"{prefix}/device/{device}/config", encode(payload), f"{prefix}/status")
 
 
-def _camera(topics: Topics, commands: bool) -> dict[str, dict[str, Any]]:
+def _removed(keys: Iterable[str], platforms: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
+    """A component with a platform and nothing else is taken away."""
+    return {key: {"platform": (platforms or {}).get(key, "sensor")} for key in keys}
+
+
+def _camera(topics: Topics, name: str, pause_topic: str | None) -> dict[str, dict[str, Any]]:
     """The entities of a camera; they are there while the device and, but for its own state, the camera are."""
-    name, key = topics.camera, _identifier(topics.camera)
+    key = _identifier(name)
     there = [_available(topics.status)]
-    sees = [*there, _available(topics.of_camera("status"))]
+    sees = [*there, _available(topics.of_camera(name, "status"))]
     return {
         f"{key}_emotion": {
             "platform": "sensor",
@@ -76,9 +112,9 @@ def _camera(topics: Topics, commands: bool) -> dict[str, dict[str, Any]]:
             "icon": "mdi:emoticon-outline",
             "device_class": "enum",
             "options": [*EMOTIONS, UNCERTAIN, NOBODY],
-            "state_topic": topics.of_camera("emotion"),
+            "state_topic": topics.of_camera(name, "emotion"),
             "value_template": EMOTION,
-            "json_attributes_topic": topics.of_camera("emotion"),
+            "json_attributes_topic": topics.of_camera(name, "emotion"),
             "json_attributes_template": EMOTION_DETAILS,
             **_all_of(sees),
         },
@@ -87,7 +123,7 @@ def _camera(topics: Topics, commands: bool) -> dict[str, dict[str, Any]]:
             "name": f"{name} faces in view",
             "icon": "mdi:account-multiple",
             "state_class": "measurement",
-            "state_topic": topics.of_camera("emotion"),
+            "state_topic": topics.of_camera(name, "emotion"),
             "value_template": "{{ value_json.faces }}",
             **_all_of(sees),
         },
@@ -96,7 +132,7 @@ def _camera(topics: Topics, commands: bool) -> dict[str, dict[str, Any]]:
             "name": f"{name} emotion changed",
             "icon": "mdi:emoticon-outline",
             "event_types": [*EMOTIONS, UNCERTAIN],
-            "state_topic": topics.of_camera("events"),
+            "state_topic": topics.of_camera(name, "events"),
             "value_template": EVENT,
             "qos": 1,
             **_all_of(sees),
@@ -108,21 +144,20 @@ def _camera(topics: Topics, commands: bool) -> dict[str, dict[str, Any]]:
             "entity_category": "diagnostic",
             "device_class": "enum",
             "options": ["online", "offline", "paused"],
-            "state_topic": topics.of_camera("status"),
+            "state_topic": topics.of_camera(name, "status"),
             **_all_of(there),
         },
-        # A component with a platform and nothing else is taken away.
-        f"{key}_paused": {"platform": "switch"}
-        if not commands
+        f"{key}_paused": {"platform": "switch"}  # taken away
+        if pause_topic is None
         else {
             "platform": "switch",
             "name": f"{name} paused",
             "icon": "mdi:pause",
-            "command_topic": topics.command("pause"),
+            "command_topic": pause_topic,
             "payload_on": "on",
             "payload_off": "off",
             "qos": 1,
-            "state_topic": topics.of_camera("status"),
+            "state_topic": topics.of_camera(name, "status"),
             "value_template": "{{ 'on' if value == 'paused' else 'off' }}",
             "state_on": "on",
             "state_off": "off",
@@ -131,34 +166,32 @@ def _camera(topics: Topics, commands: bool) -> dict[str, dict[str, Any]]:
     }
 
 
-def _diagnostics(topics: Topics, expire_after_s: int) -> dict[str, dict[str, Any]]:
-    figures: dict[str, tuple[str, str, dict[str, str]]] = {
-        "fps": ("Frames looked at", "value_json.fps_out", {"unit_of_measurement": "fps"}),
-        "latency": (
-            "Latency (p95)",
-            "value_json.latency_ms.p95 if value_json.latency_ms else none",
-            {"unit_of_measurement": "ms", "device_class": "duration"},
-        ),
+def _of_device(topics: Topics, expire_after_s: int) -> dict[str, dict[str, Any]]:
+    figures: Figures = {
         "temperature": (
             "Processor temperature",
             "value_json.temperature_c",
             {"unit_of_measurement": "°C", "device_class": "temperature"},
         ),
         "queue": ("Events waiting", "value_json.queue", {}),
-        "drops": (
-            "Frames and messages dropped",
-            "value_json.drops.values() | sum",
-            {"state_class": "total_increasing"},
-        ),
         "uptime": ("Uptime", "value_json.uptime_s", {"unit_of_measurement": "s", "device_class": "duration"}),
     }
+    return _figures(topics, figures, expire_after_s)
+
+
+def _figures(
+    topics: Topics, figures: Figures, expire_after_s: int, camera: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """Of `stats`; of one of several cameras, which each have a message there, if it is named."""
+    # What renders to nothing leaves a number as it is.
+    only = "" if camera is None else f"{{% if value_json.camera == {json.dumps(camera, ensure_ascii=False)} %}}"
     return {
-        key: {
+        key if camera is None else f"{_identifier(camera)}_{key}": {
             "platform": "sensor",
-            "name": name,
+            "name": name if camera is None else f"{camera} {name[0].lower()}{name[1:]}",
             "entity_category": "diagnostic",
             "state_topic": topics.stats,
-            "value_template": f"{{{{ {template} }}}}",
+            "value_template": f"{only}{{{{ {template} }}}}{'{% endif %}' if only else ''}",
             "expire_after": expire_after_s,
             "state_class": "measurement",
             **more,

@@ -60,6 +60,7 @@ class FileSource:
     """
 
     online = True
+    starting = False
 
     def __init__(
         self, name: str, pictures: Callable[[], Pictures], realtime: bool, loop: bool, max_fps: float | None = None
@@ -107,6 +108,12 @@ class FileSource:
         frame = Frame(image, self._seq, time.monotonic(), wall_time, media_time=position_s)
         self._seq += 1
         return frame
+
+    def due_in(self) -> float:
+        """Seconds until the next frame is due; 0 where it has not been looked at yet."""
+        if self._pending is None or not self._realtime:
+            return 0.0
+        return max(0.0, self._opened_at + self._pending[0] - time.monotonic())
 
     def _next_picture(self) -> tuple[float, Image]:
         while True:

@@ -160,18 +160,20 @@ def simulate(
             raise ServiceUnavailableError("fleet-sim: the reader cannot subscribe; may it read there?")
         dialers: list[_TimedDialer] = []
         links: list[MqttLink] = []
+        origins: list[Origin] = []
         before = resource.getrusage(resource.RUSAGE_SELF)
         stack.callback(_clean, config, base, devices)
         for number in range(devices):
             name = f"device-{number:04}"
             dialers.append(_TimedDialer(config, f"{base}-{name}"))
-            origin, topics = Origin(name, "camera", MODEL), Topics(base, name, "camera")
+            origins.append(Origin(name, "camera", MODEL))
+            topics = Topics(base, name)
             spool = stack.enter_context(Spool(SpoolConfig()))
-            links.append(stack.enter_context(MqttLink(config, dialers[-1], topics, origin, spool, lambda name: None)))
+            links.append(stack.enter_context(MqttLink(config, dialers[-1], topics, ["camera"], spool, lambda *_: None)))
         _wait(lambda: all(dialer.connections for dialer in dialers), START_S, "devices connect")
         began_at = time.monotonic()
         log.warning("%d devices are connected; events come for %g s", devices, seconds)
-        published = _publish(links, rate, seconds)
+        published = _publish(links, origins, rate, seconds)
         took_s = time.monotonic() - began_at
 
         def missing() -> int:
@@ -203,13 +205,13 @@ def simulate(
     }
 
 
-def _publish(links: list[MqttLink], rate: float, seconds: float) -> dict[str, float]:
+def _publish(links: list[MqttLink], origins: list[Origin], rate: float, seconds: float) -> dict[str, float]:
     """Every device's events at its own regular moments; id to when it was left with the link."""
     published: dict[str, float] = {}
     began_at = time.monotonic()
     readings = [Reading(Track(1, Box(200, 100, 120, 120), 5, 0), _scores(each), each) for each in EMOTIONS]
     for turn in range(max(1, round(rate * seconds))):
-        for number, link in enumerate(links):
+        for number, (link, origin) in enumerate(zip(links, origins, strict=True)):
             due_at = began_at + (turn + number / len(links)) / rate
             if (early_s := due_at - time.monotonic()) > 0:
                 time.sleep(early_s)
@@ -217,7 +219,7 @@ def _publish(links: list[MqttLink], rate: float, seconds: float) -> dict[str, fl
             reading, previous = random.choice(readings), random.choice(EMOTIONS)
             event = Event(uuid7(), "update", reading, previous, (640, 480), now, now, 10.0)
             published[event.id] = time.monotonic()
-            link.publish(event)
+            link.publish(event, origin)
             link.raise_failure()
     return published
 
@@ -261,8 +263,8 @@ def _clean(config: MqttConfig, base: str, devices: int) -> None:
 
 def _retained(base: str, devices: int) -> Iterator[str]:
     for number in range(devices):
-        topics = Topics(base, f"device-{number:04}", "camera")
-        yield from (topics.status, topics.of_camera("status"))
+        topics = Topics(base, f"device-{number:04}")
+        yield from (topics.status, topics.of_camera("camera", "status"))
 
 
 def _wait(condition: Callable[[], bool], patience_s: float, what: str | None) -> None:

@@ -9,6 +9,9 @@ from typing import Any
 from edge.console import positive, set_up_logging
 from edge.errors import ConfigError, ServiceUnavailableError, UsageError
 
+DEVICES_MAX = 300  # paho waits with select(), which takes descriptors to 1,023; a device has three
+BAR = 50  # characters, of the second in which most came back
+
 
 def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add them to the command line. commands: argparse's subparsers; common: options that each has."""
@@ -59,12 +62,26 @@ def _fleet(options: argparse.Namespace) -> int:
         raise ConfigError("mqtt.broker: fleet-sim needs a broker that runs")
     if not (options.rate > 0 and options.seconds > 0):
         raise UsageError("--rate and --seconds must be more than 0")
+    if options.devices > DEVICES_MAX:
+        raise UsageError(f"--devices: at most {DEVICES_MAX} in one process; start several side by side")
     set_up_logging("error" if not options.debug else "debug")
     from edge.fleet import simulate
 
     report = simulate(settings, options.devices, options.rate, options.seconds, options.patience, options.readers)
     sys.stdout.write(json.dumps(report, indent=1) + "\n")
+    if report["outages"]:
+        sys.stderr.write(_histogram(report["outages"]["back_in_second"]))
     return 0 if not report["lost"] else ServiceUnavailableError.exit_code
+
+
+def _histogram(back_in_second: dict[str, int]) -> str:
+    """A line for each second after the first loss, until the last device was connected again."""
+    widest = max(back_in_second.values())
+    lines = ["devices that were connected again, by seconds after the first loss:"]
+    for second in range(max(map(int, back_in_second)) + 1):
+        count = back_in_second.get(str(second), 0)
+        lines.append(f"{second:4} {count:5} {'#' * round(BAR * count / widest)}")
+    return "\n".join(lines) + "\n"
 
 
 def _model(options: argparse.Namespace) -> int:

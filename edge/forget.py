@@ -25,9 +25,12 @@ def forget(config: Config) -> list[str]:
         raise ConfigError(
             f"mqtt.broker: {'embedded' if settings.embedded else 'null'}: keeps nothing; name the broker to forget at"
         )
-    topics = Topics(settings.base_topic, config.device, config.camera.name)
-    told = announcement(config.homeassistant.prefix or DEFAULT_PREFIX, topics, False, settings.stats_interval_s)
-    retained = [told.topic, topics.of_camera("emotion"), topics.of_camera("status"), topics.status]
+    topics, cameras = Topics(settings.base_topic, config.device), [each.camera.name for each in config.per_camera]
+    told = announcement(
+        config.homeassistant.prefix or DEFAULT_PREFIX, topics, cameras, False, settings.stats_interval_s
+    )
+    of_cameras = [topics.of_camera(camera, name) for camera in cameras for name in ("emotion", "status")]
+    retained = [told.topic, *of_cameras, topics.status]
     answered = threading.Event()
     connection = Dialer(settings, passing_client_id("forget")).dial(lambda *_: None, answered.set)
     waiting = {connection.publish(topic, "", qos=1, retain=True): topic for topic in retained}

@@ -13,11 +13,10 @@ from edge.records import Box, Event, Reading
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """The topics of one camera of one device: `<base>/<device>/...`, of fixed depth."""
+    """The topics of a device and its cameras: `<base>/<device>/...`, of fixed depth."""
 
     base: str
     device: str
-    camera: str
 
     @property
     def status(self) -> str:
@@ -33,9 +32,9 @@ class Topics:
         """What the device obeys, if it may."""
         return f"{self.base}/{self.device}/cmd/{name}"
 
-    def of_camera(self, name: str) -> str:
-        """`status`, `events`, `faces`, `emotion`, `look` or `snapshot` of the camera."""
-        return f"{self.base}/{self.device}/{self.camera}/{name}"
+    def of_camera(self, camera: str, name: str) -> str:
+        """`status`, `events`, `faces`, `emotion`, `look` or `snapshot` of a camera; of several `pause` and `resume`."""
+        return f"{self.base}/{self.device}/{camera}/{name}"
 
 
 @dataclass(frozen=True, slots=True)

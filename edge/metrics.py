@@ -3,14 +3,16 @@
 import contextlib
 import logging
 import threading
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from wsgiref.simple_server import WSGIServer
 
 from edge.config import MetricsConfig
 from edge.errors import ConfigError, ServiceUnavailableError
-from edge.messages import dominant
+from edge.messages import Origin, dominant
 from edge.pipeline import Sight
 from edge.records import Event
 
@@ -22,6 +24,20 @@ except ImportError:
 
 log = logging.getLogger(__name__)
 
+LABELS = ["device", "camera"]
+Values = Mapping[tuple[str, ...], float]  # what all labels but the device say, to the value
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Camera:
+    status: str = "offline"
+    faces: int = 0
+    emotion: str = ""
+    events: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By type and emotion."""
+    stats: dict[str, Any] | None = None
+
 
 class Metrics:
     """A sink and a monitor. The file is written with each stats message, and whole: a reader never sees half of it.
@@ -32,17 +48,21 @@ class Metrics:
 
     queued = 0
 
-    def __init__(self, config: MetricsConfig, device: str, camera: str) -> None:
+    def __init__(self, config: MetricsConfig) -> None:
         self._config = config
-        self._labels = {"device": device, "camera": camera}
-        self._stats: dict[str, Any] = {}
-        self._events: dict[tuple[str, ...], int] = {}
-        self._camera_status, self._faces, self._emotion = "offline", 0, ""
+        self._device = ""
+        self._cameras: dict[str, _Camera] = {}
         self._lock = threading.Lock()  # HTTP is answered on a thread of its own
         self._registry = prometheus.CollectorRegistry()
         self._registry.register(self)
         self._server: tuple[WSGIServer, threading.Thread] | None = None
         self._problem: str | None = None
+
+    def use(self, device: str, cameras: Sequence[str]) -> None:
+        """Speak of these from now on."""
+        with self._lock:
+            self._device = device
+            self._cameras = {camera: self._cameras.get(camera, _Camera()) for camera in cameras}
 
     def __enter__(self) -> "Metrics":
         if (port := self._config.http_port) is not None:
@@ -74,27 +94,28 @@ class Metrics:
     def raise_failure(self) -> None:
         """Nothing here keeps it from working."""
 
-    def publish(self, event: Event) -> None:
+    def publish(self, event: Event, origin: Origin) -> None:
         """Count an event."""
-        key = (event.type, event.reading.emotion or "uncertain")
         with self._lock:
-            self._events[key] = self._events.get(key, 0) + 1
+            self._cameras[origin.camera].events[event.type, event.reading.emotion or "uncertain"] += 1
 
-    def show(self, sight: Sight) -> None:
+    def show(self, sight: Sight, origin: Origin) -> None:
         """Take who is in view."""
         face = dominant(sight.readings)
         with self._lock:
-            self._faces, self._emotion = len(sight.readings), (face.emotion or "") if face else ""
+            camera = self._cameras[origin.camera]
+            camera.faces, camera.emotion = len(sight.readings), (face.emotion or "") if face else ""
 
-    def camera_status(self, status: str) -> None:
+    def camera_status(self, camera: str, status: str) -> None:
         """Take `online`, `offline` or `paused`."""
         with self._lock:
-            self._camera_status = status
+            self._cameras[camera].status = status
 
-    def stats(self, message: dict[str, Any]) -> None:
+    def stats(self, messages: Sequence[dict[str, Any]]) -> None:
         """Take the daemon's figures, and write the file."""
         with self._lock:
-            self._stats = message
+            for message in messages:
+                self._cameras[message["camera"]].stats = message
         if self._config.file is None:
             return
         try:
@@ -118,58 +139,74 @@ class Metrics:
     def collect(self) -> list[Metric]:
         """All metrics, as prometheus_client asks for them."""
         with self._lock:
-            stats, events = self._stats, dict(self._events)
-            online, faces, emotion = self._camera_status == "online", self._faces, self._emotion
-        families: list[Metric] = [
-            self._family(GaugeMetricFamily, "camera_online", "1 while the camera gives frames", {(): online}),
-            self._family(GaugeMetricFamily, "faces", "Faces in view", {(): faces}),
-            self._family(
-                GaugeMetricFamily,
-                "dominant",
-                "1 for the dominant emotion",
-                {(emotion,): 1} if emotion else {},
-                "emotion",
-            ),
-            self._family(CounterMetricFamily, "events", "By type and emotion", events, "type", "emotion"),
-        ]
-        return families + self._of_stats(stats) if stats else families
+            cameras = dict(self._cameras)
+            told = {name: camera.stats for name, camera in cameras.items() if camera.stats is not None}
+            families: list[Metric] = [
+                self._gauge("camera_online", "1 while the camera gives frames", _each(cameras, _online)),
+                self._gauge("faces", "Faces in view", _each(cameras, lambda camera: camera.faces)),
+                self._gauge(
+                    "dominant",
+                    "1 for the dominant emotion",
+                    {(name, camera.emotion): 1 for name, camera in cameras.items() if camera.emotion},
+                    "emotion",
+                ),
+                self._counter(
+                    "events",
+                    "By type and emotion",
+                    {(name, *key): count for name, camera in cameras.items() for key, count in camera.events.items()},
+                    "type",
+                    "emotion",
+                ),
+            ]
+        return families + self._of_stats(told) if told else families
 
-    def _of_stats(self, stats: dict[str, Any]) -> list[Metric]:
+    def _of_stats(self, told: Mapping[str, dict[str, Any]]) -> list[Metric]:
+        """told: the stats message of each camera."""
         gauges = {
-            "frames_in_per_second": ("That the camera gave", stats["fps_in"]),
-            "frames_out_per_second": ("That were looked at", stats["fps_out"]),
-            "events_waiting": ("That the broker has not acknowledged", stats["queue"]),
-            "uptime_seconds": ("Since the start", stats["uptime_s"]),
-            "temperature_celsius": ("Of the processor", stats["temperature_c"]),
+            "frames_in_per_second": ("That the camera gave", "fps_in"),
+            "frames_out_per_second": ("That were looked at", "fps_out"),
+            "events_waiting": ("That the broker has not acknowledged", "queue"),
+            "uptime_seconds": ("Since the start", "uptime_s"),
+            "temperature_celsius": ("Of the processor", "temperature_c"),
         }
-        latency: dict[tuple[str, ...], float] = {
-            (f"0.{name[1:]}",): ms / 1000 for name, ms in (stats["latency_ms"] or {}).items()
+        families: list[Metric] = []
+        for name, (explanation, key) in gauges.items():
+            values: Values = {(camera,): stats[key] for camera, stats in told.items() if stats[key] is not None}
+            if values:
+                families.append(self._gauge(name, explanation, values))
+        latency: Values = {
+            (camera, f"0.{name[1:]}"): ms / 1000
+            for camera, stats in told.items()
+            for name, ms in (stats["latency_ms"] or {}).items()
         }
-        drops: dict[tuple[str, ...], int] = {(cause,): count for cause, count in stats["drops"].items()}
-        what = {name: stats[name] for name in ("version", "model", "runtime")}
+        drops: Values = {(camera, cause): n for camera, stats in told.items() for cause, n in stats["drops"].items()}
+        info = InfoMetricFamily("emotiond", "What runs", labels=LABELS)
+        for camera, stats in told.items():
+            info.add_metric([self._device, camera], {name: stats[name] for name in ("version", "model", "runtime")})
         return [
-            *(
-                self._family(GaugeMetricFamily, name, explanation, {(): value})
-                for name, (explanation, value) in gauges.items()
-                if value is not None
-            ),
-            self._family(GaugeMetricFamily, "latency_seconds", "From capture to event", latency, "quantile"),
-            self._family(CounterMetricFamily, "drops", "Frames and messages left out, by cause", drops, "cause"),
-            self._family(CounterMetricFamily, "sweeps", "Searches of a whole picture", {(): stats["sweeps"]}),
-            self._family(CounterMetricFamily, "still_frames", "That showed nothing new", {(): stats["still_frames"]}),
-            InfoMetricFamily("emotiond", "What runs", {**self._labels, **what}),
+            *families,
+            self._gauge("latency_seconds", "From capture to event", latency, "quantile"),
+            self._counter("drops", "Frames and messages left out, by cause", drops, "cause"),
+            self._counter("sweeps", "Searches of a whole picture", _each(told, lambda stats: stats["sweeps"])),
+            self._counter("still_frames", "That showed nothing new", _each(told, lambda stats: stats["still_frames"])),
+            info,
         ]
 
-    def _family(
-        self,
-        kind: type[GaugeMetricFamily] | type[CounterMetricFamily],
-        name: str,
-        explanation: str,
-        values: Mapping[tuple[str, ...], float],
-        *labels: str,
-    ) -> Metric:
-        """values: what the further labels say, to the value."""
-        family = kind(f"emotiond_{name}", explanation, labels=[*self._labels, *labels])
-        for further, value in values.items():
-            family.add_metric([*self._labels.values(), *further], value)
+    def _gauge(self, name: str, explanation: str, values: Values, *labels: str) -> Metric:
+        return self._filled(GaugeMetricFamily(f"emotiond_{name}", explanation, labels=[*LABELS, *labels]), values)
+
+    def _counter(self, name: str, explanation: str, values: Values, *labels: str) -> Metric:
+        return self._filled(CounterMetricFamily(f"emotiond_{name}", explanation, labels=[*LABELS, *labels]), values)
+
+    def _filled(self, family: GaugeMetricFamily | CounterMetricFamily, values: Values) -> Metric:
+        for labels, value in values.items():
+            family.add_metric([self._device, *labels], value)
         return family
+
+
+def _online(camera: _Camera) -> float:
+    return camera.status == "online"
+
+
+def _each(cameras: Mapping[str, T], value: Callable[[T], float]) -> dict[tuple[str, ...], float]:
+    return {(name,): value(camera) for name, camera in cameras.items()}

@@ -8,18 +8,19 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
 
 from edge.backoff import Backoff
-from edge.commands import Command, NotACommandError, parse
+from edge.commands import Command
 from edge.config import MqttConfig
-from edge.connection import IN_FLIGHT_MAX, BrokerRefusesError, Connection, Dialer, signature, signer
+from edge.connection import IN_FLIGHT_MAX, BrokerRefusesError, Connection, Dialer, signature
 from edge.discovery import Announcement
 from edge.errors import ServiceUnavailableError
+from edge.hearing import Hearing
 from edge.messages import Origin, Topics, dominant, emotion_message, encode, event_message, faces_message
 from edge.pipeline import Sight
 from edge.records import Event
@@ -38,8 +39,8 @@ CHECK_S = 1.0  # between looks at a connection that gave no sign
 class MqttLink:
     """A sink that never blocks: every method but `__exit__` only leaves a message for the sending thread.
 
-    `on_command` is called on the network thread, if `config.commands` allows it. `announcement` tells Home Assistant of
-    the device.
+    `on_command` is called on the network thread with a command and the camera that it is for, or None, if
+    `config.commands` allows it. `announcement` tells Home Assistant of the device.
     """
 
     def __init__(
@@ -47,16 +48,17 @@ class MqttLink:
         config: MqttConfig,
         dialer: Dialer,
         topics: Topics,
-        origin: Origin,
+        cameras: Sequence[str],
         spool: Spool,
-        on_command: Callable[[Command], None],
+        on_command: Callable[[Command, str | None], None],
         announcement: Announcement | None = None,
     ) -> None:
-        self._config, self._dialer, self._topics, self.origin = config, dialer, topics, origin
-        self._on_command, self._announcement = on_command, announcement
-        self._spool, self._snapshots = spool, Snapshots(config, topics)
+        self._config, self._dialer, self._topics, self._spool = config, dialer, topics, spool
+        self._cameras: list[str] = []
+        self._announcement: Announcement | None = None
+        self._snapshots: dict[str, Snapshots] = {}  # of each camera
         self._retained: dict[str, str] = {}
-        self._passing: dict[str, str] = {}  # live messages: the newest of each topic
+        self._passing: dict[tuple[str, str], str] = {}  # live messages: the newest of each topic and camera
         self._unsent: dict[str, None] = {}  # retained topics that this connection was not given yet, in order
         self._lock = threading.Lock()  # guards the three above
         self._work = threading.Event()
@@ -65,17 +67,16 @@ class MqttLink:
         self._in_flight: dict[int, int | None] = {}  # message id -> spool number; None for a retained state
         self._last_sent, self._events_refused, self._live_dropped = 0, 0, 0
         self._heard_at = 0.0  # when the broker last acknowledged something, or had nothing to acknowledge
-        self._live_due_at = 0.0
-        self._shown: tuple[str | None, int] | None = None  # dominant emotion and number of faces last told
+        self._live_due_at: dict[str, float] = {}  # of each camera
+        self._shown: dict[str, tuple[str | None, int]] = {}  # dominant emotion and number of faces last told
+        self._said_refused = False
         self._instance = secrets.token_hex(4)  # tells our own words from those of another that has our name
-        self._connected_before = self._rival = self._said_rival = self._said_refused = self._said_command = False
+        self._hearing = Hearing(topics, self._instance, on_command, self._announce)
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="mqtt-send", daemon=True)
+        self.use(cameras, announcement)
 
     def __enter__(self) -> "MqttLink":
-        self._announce()
-        # An earlier process that was killed left the camera `online`; it is so only once a frame came.
-        self.camera_status("offline")
         self._set_state(self._topics.status, "online")
         self._spool.on_stored = self._work.set
         self._thread.start()
@@ -83,12 +84,29 @@ class MqttLink:
 
     def __exit__(self, *exc: object) -> None:
         self._spool.flush(FAREWELL_S / 4)  # so that no event follows `stopped`
-        self.camera_status("offline")
+        for camera in self._cameras:
+            self.camera_status(camera, "offline")
         self._set_state(self._topics.status, "stopped")
         self._closing = True
         self._work.set()
         # Where no broker answers there is nobody to take leave of; a first connection may be on its way.
         self._thread.join(0.1 if self._problem is not None else FAREWELL_S + 0.2)
+
+    def use(self, cameras: Sequence[str], announcement: Announcement | None) -> None:
+        """Speak for these cameras from now on, and describe the device so."""
+        self._announcement = announcement
+        # One alone obeys what the device is told, and a broker may refuse what it never asked for before.
+        self._hearing.cameras = cameras if len(cameras) > 1 else ()
+        self._hearing.birth_topic = announcement.birth_topic if announcement is not None else None
+        self._announce()
+        # An earlier process that was killed left a camera `online`; it is so only once a frame came.
+        self._snapshots = {
+            camera: self._snapshots.get(camera) or Snapshots(self._config, self._topics, camera) for camera in cameras
+        }
+        for camera in {*self._cameras} ^ {*cameras}:
+            self.camera_status(camera, "offline")
+            self._shown.pop(camera, None)
+        self._cameras = list(cameras)
 
     def raise_failure(self) -> None:
         """Raise what ended the sending or the writing thread, if anything did."""
@@ -105,33 +123,34 @@ class MqttLink:
         """Messages that were not sent, by cause."""
         return {**self._spool.drops, "events_refused": self._events_refused, "live_dropped": self._live_dropped}
 
-    def publish(self, event: Event) -> None:
+    def publish(self, event: Event, origin: Origin) -> None:
         """Send an event, now or when the broker is back. When the spool is full its oldest event goes."""
-        self._spool.append(self._topics.of_camera("events"), encode(event_message(event, self.origin)))
+        self._spool.append(self._topics.of_camera(origin.camera, "events"), encode(event_message(event, origin)))
 
-    def show(self, sight: Sight) -> None:
+    def show(self, sight: Sight, origin: Origin) -> None:
         """Send the faces of a frame, at most `live_rate_hz`; and the dominant emotion when it changes."""
-        face = dominant(sight.readings)
+        face, camera = dominant(sight.readings), origin.camera
         shown = (face.emotion if face else None, len(sight.readings))
-        if shown != self._shown:
-            self._shown = shown
-            message = emotion_message(sight.readings, sight.frame.wall_time, self.origin)
-            self._set_state(self._topics.of_camera("emotion"), encode(message))
+        if shown != self._shown.get(camera):
+            self._shown[camera] = shown
+            message = emotion_message(sight.readings, sight.frame.wall_time, origin)
+            self._set_state(self._topics.of_camera(camera, "emotion"), encode(message))
         now = time.monotonic()
-        if self._config.live_rate_hz > 0 and now >= self._live_due_at:
-            self._live_due_at = now + 1 / self._config.live_rate_hz
-            self._pass(self._topics.of_camera("faces"), encode(faces_message(sight, self.origin)))
-        if self._snapshots.offer(sight.frame):
+        if self._config.live_rate_hz > 0 and now >= self._live_due_at.get(camera, 0.0):
+            self._live_due_at[camera] = now + 1 / self._config.live_rate_hz
+            self._pass(self._topics.of_camera(camera, "faces"), camera, encode(faces_message(sight, origin)))
+        if camera in self._snapshots and self._snapshots[camera].offer(sight.frame):
             self._work.set()
 
-    def camera_status(self, status: str) -> None:
-        """Say `online`, `offline` or `paused` of the camera."""
-        self._set_state(self._topics.of_camera("status"), status)
+    def camera_status(self, camera: str, status: str) -> None:
+        """Say `online`, `offline` or `paused` of a camera."""
+        self._set_state(self._topics.of_camera(camera, "status"), status)
 
-    def stats(self, message: dict[str, Any]) -> None:
-        """Send the daemon's figures."""
+    def stats(self, messages: Sequence[dict[str, Any]]) -> None:
+        """Send the daemon's figures, of each camera."""
         more = {"spool": self._spool.figures(), "snapshots": self._config.snapshots}
-        self._pass(self._topics.stats, encode({**message, **more}))
+        for message in messages:
+            self._pass(self._topics.stats, message["camera"], encode({**message, **more}))
 
     def _announce(self) -> None:
         if self._announcement is not None:
@@ -144,10 +163,10 @@ class MqttLink:
             self._unsent[topic] = None
         self._work.set()
 
-    def _pass(self, topic: str, text: str) -> None:
+    def _pass(self, topic: str, camera: str, text: str) -> None:
         with self._lock:
-            self._live_dropped += topic in self._passing
-            self._passing[topic] = text
+            self._live_dropped += (topic, camera) in self._passing
+            self._passing[topic, camera] = text
         self._work.set()
 
     # Everything below runs on the sending thread.
@@ -177,23 +196,21 @@ class MqttLink:
                 self._say(f"mqtt.broker: connection lost: {connection.end_reason}")
                 if time.monotonic() - began_at > STEADY_S:
                     backoff.reset()
-                self._wait(rivalry.next() if self._rival else backoff.next())
+                self._wait(rivalry.next() if self._hearing.rival else backoff.next())
 
     def _prepare(self, client: paho.Client, protocol: str) -> None:
         signed = signature(PacketTypes.WILLMESSAGE, self._instance, protocol)
         client.will_set(self._topics.status, "offline", qos=1, retain=True, properties=signed)
         client.on_message = self._on_message
 
+    def _on_message(self, client: Any, userdata: Any, message: paho.MQTTMessage) -> None:
+        if not any(snapshots.hears(message) for snapshots in self._snapshots.values()):
+            self._hearing.take(message)
+
     def _serve(self, connection: Connection) -> None:
         """Send until the connection is lost, or until all is said and the link is closing."""
-        self._rival = False
-        if connection.protocol == "5":
-            connection.client.subscribe(self._topics.status, qos=1)
-        if self._config.commands:
-            connection.client.subscribe(self._topics.command("+"), qos=1)
-        if self._announcement is not None:
-            connection.client.subscribe(self._announcement.birth_topic, qos=1)
-        self._snapshots.begin(connection)
+        self._hearing.rival, subscribed = False, set[str]()
+        self._subscribe(connection, subscribed)
         self._in_flight.clear()
         self._heard_at = time.monotonic()
         self._last_sent = 0  # what was not acknowledged on the connection before is sent again, in order
@@ -206,6 +223,7 @@ class MqttLink:
             self._work.wait(CHECK_S if deadline == float("inf") else 0.05)
             self._work.clear()
             closing = self._closing  # read before sending: what was left before it was set is sent too
+            self._subscribe(connection, subscribed)
             self._take_acknowledgements(connection)
             self._send(connection)
             if self._in_flight and time.monotonic() - self._heard_at > self._config.ack_timeout_s:
@@ -214,6 +232,16 @@ class MqttLink:
                 deadline = min(deadline, time.monotonic() + FAREWELL_S)
                 if not self._in_flight and not self._spool.after(self._last_sent, 1) and not self._unsent:
                     return
+
+    def _subscribe(self, connection: Connection, subscribed: set[str]) -> None:
+        for topic in self._hearing.filters(connection.protocol, self._config.commands):
+            if topic not in subscribed:
+                subscribed.add(topic)
+                connection.client.subscribe(topic, qos=1)
+        for camera, snapshots in self._snapshots.items():
+            if camera not in subscribed:
+                subscribed.add(camera)
+                snapshots.begin(connection)
 
     def _send(self, connection: Connection) -> None:
         with self._lock:
@@ -229,15 +257,17 @@ class MqttLink:
             self._last_sent = row.number
         for topic, text in states:
             self._in_flight[connection.publish(topic, text, qos=1, retain=True, signed=self._instance)] = None
-        for topic, text in passing:
+        for (topic, _), text in passing:
             connection.publish(topic, text, qos=0, retain=False)
-        self._snapshots.send(connection)
+        for snapshots in self._snapshots.values():
+            snapshots.send(connection)
 
     def _take_acknowledgements(self, connection: Connection) -> None:
         while connection.acknowledged:
             mid, reason = connection.acknowledged.popleft()
             if mid not in self._in_flight:  # of QoS 0: written, of which the broker says nothing
-                self._snapshots.written(mid)
+                for snapshots in self._snapshots.values():
+                    snapshots.written(mid)
                 continue
             number = self._in_flight.pop(mid)
             self._heard_at = time.monotonic()
@@ -263,38 +293,3 @@ class MqttLink:
             self._work.wait(min(left, CHECK_S))
             self._work.clear()
             time.sleep(0.01)
-
-    def _on_message(self, client: Any, userdata: Any, message: paho.MQTTMessage) -> None:
-        if message.topic == self._topics.status:
-            self._hear_status(message)
-            return
-        if self._snapshots.hears(message):
-            return
-        if self._announcement is not None and message.topic == self._announcement.birth_topic:
-            if message.payload == b"online" and not message.retain:
-                self._announce()
-            return
-        try:
-            self._on_command(parse(message.topic.rpartition("/")[2], message.payload, message.retain))
-        except (NotACommandError, UnicodeDecodeError) as error:
-            if not self._said_command:  # once: whoever may publish there must not fill the log
-                log.warning("%s: not obeyed: %s; more of the kind will not be told", self._topics.command("+"), error)
-            self._said_command = True
-
-    def _hear_status(self, message: paho.MQTTMessage) -> None:
-        """Our own status, said by another: two of one name. Not every broker tells whom it throws out why.
-
-        On the first connection it may be from an earlier process of this device.
-        """
-        who = signer(message)
-        if who == self._instance:
-            self._connected_before = True
-        elif who is not None and self._connected_before:
-            self._rival = True
-            if not self._said_rival:
-                self._said_rival = True
-                log.error(
-                    "another emotiond speaks as %s, and they throw each other out if they also have the same"
-                    " mqtt.client_id: give every device its own name (device)",
-                    self._topics.status.removesuffix("/status"),
-                )

@@ -92,7 +92,7 @@ def _preview(options: argparse.Namespace) -> int:
     _set_up_opencv()
     from edge import configfile
 
-    config = configfile.load(options.config, options.overrides, options.source, options.detector)
+    config = configfile.load(options.config, options.overrides, options.source, options.detector).per_camera[0]
     set_up_logging("debug" if options.debug else config.log.level)
     from edge import preview
 

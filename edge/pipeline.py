@@ -25,11 +25,18 @@ class FrameSource(Protocol):
     def drops(self) -> dict[str, int]:
         """Frames that were not given, by cause."""
 
+    @property
+    def starting(self) -> bool:
+        """Whether it is not known yet if frames will come."""
+
     def thin(self, every: int) -> None:
         """Give only one of so many frames, to spare the processor; a source that drops nothing may decline."""
 
     def take(self, timeout: float) -> Frame | None:
         """The next frame, or None if there is none within `timeout` seconds. Raises EndOfStream."""
+
+    def due_in(self) -> float:
+        """Seconds until `take` may have a frame; inf if nobody knows."""
 
     def __enter__(self) -> "FrameSource": ...
 
@@ -60,13 +67,6 @@ class Classifier(Protocol):
 
     def classify(self, crops: Sequence[npt.NDArray[np.uint8]]) -> list[Scores]:
         """Scores of (48, 48) uint8 faces, in their order."""
-
-
-class Sink(Protocol):
-    """Where events go."""
-
-    def publish(self, event: Event) -> None:
-        """Take an event; never blocks."""
 
 
 @dataclass(frozen=True, slots=True)

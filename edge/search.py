@@ -1,5 +1,7 @@
 """Sweep and follow: whole frames are searched now and then, and every frame near the faces that are known."""
 
+import os
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,16 +35,31 @@ class _Sweep:
     """Media time at which its result joins, whenever it is ready; None for as soon as it is."""
 
 
+def sweep_threads() -> ThreadPoolExecutor:
+    """For the sweeps of all cameras: one core is left to the loop. They queue, and each camera has one at a time."""
+    cores = len(os.sched_getaffinity(0))
+    return ThreadPoolExecutor(max_workers=max(1, cores - 1), thread_name_prefix="sweep")
+
+
 class FaceSearch:
-    """Where the faces of successive frames are. A context manager: sweeps run on a thread of their own.
+    """Where the faces of successive frames are. A context manager: sweeps run on a thread of their own, or in `pool`.
 
     live: sweeps join when they are ready. Otherwise they join after a fixed time of the file, so that the same file
     gives the same faces on any machine.
     """
 
-    def __init__(self, detector: FaceDetector, follower: FaceFollower, config: SearchConfig, live: bool) -> None:
+    def __init__(
+        self,
+        detector: FaceDetector,
+        follower: FaceFollower,
+        config: SearchConfig,
+        live: bool,
+        pool: ThreadPoolExecutor | None = None,
+    ) -> None:
         self._detector, self._follower, self._config, self._live = detector, follower, config, live
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sweep")
+        self._pool = pool or ThreadPoolExecutor(max_workers=1, thread_name_prefix="sweep")
+        self._owns_pool = pool is None
+        self._one_at_a_time = threading.Lock()  # a cascade has room for one picture; a sweep given up may still run
         self._sweep: _Sweep | None = None
         self._searched: Cells | None = None
         self._swept: Cells | None = None
@@ -56,7 +73,10 @@ class FaceSearch:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._thread.shutdown(wait=True)
+        if self._owns_pool:
+            self._pool.shutdown(wait=True)
+        elif self._sweep is not None:
+            self._sweep.faces.cancel()  # one that runs already ends for nobody
 
     @property
     def figures(self) -> dict[str, int]:
@@ -116,7 +136,11 @@ class FaceSearch:
         self._sweeps += 1
         # What is missing is waited for, what may have come besides can come a bit later.
         due_at = None if self._live else at + (self._config.join_after_s if all_found else 0.0)
-        return _Sweep(self._thread.submit(self._detector.detect, frame, window), frame, due_at)
+        return _Sweep(self._pool.submit(self._detect, frame, window), frame, due_at)
+
+    def _detect(self, frame: Frame, window: Box) -> list[Face]:
+        with self._one_at_a_time:
+            return self._detector.detect(frame, window)
 
     def _with_swept(self, frame: Frame, followed: list[Face], known: Sequence[Box]) -> list[Face]:
         """The followed faces, and those that the sweep found besides if it joins now."""

@@ -1,9 +1,11 @@
 """What the settings are made of: strictness, and types that more than one section uses."""
 
 from pathlib import Path
-from typing import Annotated, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from edge.address import camera_number
 
 TOPIC_LEVEL_MAX = 64  # characters; MQTT allows 65,535 bytes for a whole topic, nobody can read that
 
@@ -21,11 +23,37 @@ def _file_path(path: Path) -> Path:
     return path
 
 
+def _source(value: Any) -> Any:
+    if type(value) is int and value >= 0:
+        return value
+    if isinstance(value, str) and value and "\0" not in value:
+        camera_number(value)
+        return int(value) if value.isascii() and value.isdigit() else value
+    raise ValueError(
+        "must be builtin, a webcam's number from 0, a file, a folder or pattern of pictures, picamera2, or a URL"
+    )
+
+
+def _region(value: Any) -> Any:
+    if value is None:
+        return None
+    if not (isinstance(value, list | tuple) and len(value) == 4):
+        raise ValueError("must be [left, top, right, bottom], each a share of the picture from 0 to 1")
+    left, top, right, bottom = value
+    if not all(isinstance(side, int | float) and not isinstance(side, bool) for side in value):
+        raise ValueError("must be four numbers: [left, top, right, bottom], each a share of the picture from 0 to 1")
+    if not (0 <= left < right <= 1 and 0 <= top < bottom <= 1):
+        raise ValueError("must be [left, top, right, bottom] with 0 <= left < right <= 1 and 0 <= top < bottom <= 1")
+    return tuple(float(side) for side in value)
+
+
 TopicLevel = Annotated[str, AfterValidator(_topic_level)]
 FilePath = Annotated[Path, AfterValidator(_file_path)]
 Seconds = Annotated[float, Field(ge=0, le=3600)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Source = Annotated[int | str, BeforeValidator(_source)]
+Region = Annotated[tuple[float, float, float, float] | None, BeforeValidator(_region)]
 
 
 class Settings(BaseModel):

@@ -63,9 +63,9 @@ class LineWriter:
 class JsonLines:
     """A sink of events, one JSON object a line."""
 
-    def __init__(self, writer: LineWriter, origin: Origin) -> None:
-        self._writer, self._origin = writer, origin
+    def __init__(self, writer: LineWriter) -> None:
+        self._writer = writer
 
-    def publish(self, event: Event) -> None:
+    def publish(self, event: Event, origin: Origin) -> None:
         """Leave an event for the writer."""
-        self._writer.write(encode(event_message(event, self._origin)))
+        self._writer.write(encode(event_message(event, origin)))

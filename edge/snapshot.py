@@ -20,15 +20,15 @@ QUALITY = 75  # of the JPEG; 480 px take 15 to 30 kB
 
 
 class Snapshots:
-    """The loop leaves a frame when one is due; the sending thread makes and sends the picture, one at a time.
+    """Of one camera. The loop leaves a frame when one is due; the sending thread makes and sends the picture.
 
     The next is due only when the one before was written to the network: on a slow one pictures come more rarely, and
     events do not wait behind a heap of them.
     """
 
-    def __init__(self, config: MqttConfig, topics: Topics) -> None:
+    def __init__(self, config: MqttConfig, topics: Topics, camera: str) -> None:
         self._config = config
-        self._look, self._topic = topics.of_camera("look"), topics.of_camera("snapshot")
+        self._look, self._topic = topics.of_camera(camera, "look"), topics.of_camera(camera, "snapshot")
         self._asked_until = self._due_at = -float("inf")
         self._frame: Frame | None = None
         self._unwritten: int | None = None  # the message id of the picture that is on its way

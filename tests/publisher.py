@@ -38,12 +38,12 @@ def event(number: int) -> Event:
 
 def main(port: int, folder: Path, first: int, last: int, rate: float) -> None:
     config = MqttConfig(broker="127.0.0.1", port=port, retry_min_s=0.1, retry_max_s=0.5, keepalive_s=5)
-    origin, topics = Origin("pi", "camera", "0" * 12), Topics("emotiond", "pi", "camera")
+    origin, topics = Origin("pi", "camera", "0" * 12), Topics("emotiond", "pi")
     with Spool(SpoolConfig(folder=folder, max_events=1_000_000, max_mb=1000)) as spool:
-        with MqttLink(config, Dialer(config, "emotiond-pi"), topics, origin, spool, lambda name: None) as link:
+        with MqttLink(config, Dialer(config, "emotiond-pi"), topics, ["camera"], spool, lambda *_: None) as link:
             for number in range(first, last + 1):
                 print("made", number, flush=True)
-                link.publish(event(number))
+                link.publish(event(number), origin)
                 if number % AT_ONCE == 0 or number == last:
                     spool.flush(60)
                     link.raise_failure()

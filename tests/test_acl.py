@@ -123,11 +123,11 @@ def test_a_device_hears_no_other_device(guarded: Broker, subscribe) -> None:
 def test_refused_events_are_counted_and_told_once(guarded: Broker, caplog, tmp_path: Path) -> None:
     """A device that says it is another: its events are not kept for ever."""
     config = MqttConfig(broker="127.0.0.1", port=guarded.port, username="pi", password_file=tmp_path / "pi")
-    topics, origin = Topics("emotiond", "door", "camera"), Origin("door", "camera", "0" * 12)
+    topics, origin = Topics("emotiond", "door"), Origin("door", "camera", "0" * 12)
     spool = Spool(SpoolConfig())
-    with MqttLink(config, Dialer(config, "x"), topics, origin, spool, lambda name: None) as link:
+    with MqttLink(config, Dialer(config, "x"), topics, ["camera"], spool, lambda *_: None) as link:
         for number in range(3):
-            link.publish(event(number))
+            link.publish(event(number), origin)
         wait_for(lambda: link.queued == 0, "all are answered")
         assert link.drops["events_refused"] == 3
     assert caplog.text.count("the broker refuses what is published: Not authorized") == 1

@@ -1,6 +1,9 @@
 """The benchmarks as commands, run really and briefly; no figure of time is judged here, only form and honesty."""
 
+import importlib.util
 import json
+import os
+import shutil
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks import contenders, faces
+from benchmarks.dashboard import delays_ms
 from benchmarks.measure import in_turn, interleaved, table
 from benchmarks_made import measured, run, write_short_clip
 from conftest import ROOT
@@ -88,6 +92,13 @@ def test_detection_and_flicker_on_a_face_that_stays(tmp_path: Path, short_clip: 
     assert detection["clips"][0]["faces"] == 1
     assert detection["total"]["recall"] > 0.8
     assert detection["total"]["id_switches"] == 0
+    haar, mtcnn = detection["detectors"]
+    assert (haar["detector"], haar["recall"]) == ("haar", 1.0)
+    if importlib.util.find_spec("mtcnn") is None:
+        assert (mtcnn["detector"], mtcnn["recall"]) == ("mtcnn: not installed, pip install '.[mtcnn]'", None)
+    else:
+        assert mtcnn["recall"] > 0.5
+        assert mtcnn["frames"] == haar["frames"] > 3
     flicker = measured(tmp_path / "f.json", "flicker", "--clip", short_clip)
     assert 1 < flicker["total"]["face_s"] <= 2
     assert flicker["change"]["of"] == "made scores"
@@ -100,6 +111,27 @@ def test_growth_counts_faces_and_minutes(tmp_path: Path, short_clip: Path) -> No
     assert {row["faces"]: row["found"] for row in result["faces"]["rows"]}[4] == 4
     assert len(result["time"]["rows"]) == 8
     assert result["time"]["rows"][-1]["minute"] == pytest.approx(0.1, abs=0.01)
+
+
+def test_events_arrive_once_each_and_are_timed(tmp_path: Path) -> None:
+    result = measured(tmp_path / "r.json", "events", "--rate", 40, "--seconds", 2)
+    assert [row["spool"] for row in result["rows"]] == ["disk", "memory"]
+    for row in result["rows"]:
+        assert (row["lost"], row["repeats"]) == (0, 0)
+        assert 0 < row["events"] <= 120
+        assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
+        assert row["cpu_ms_per_event"] > 0
+
+
+def test_recovery_is_of_the_camera_and_of_the_broker(tmp_path: Path) -> None:
+    if shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") is None:
+        pytest.skip("mosquitto is not installed (tests/system_packages.sh installs it)")
+    result = measured(tmp_path / "r.json", "recovery", "--cycles", 1, "--away", 0.5)
+    assert [(row["lost"], row["away_s"], row["cycles"]) for row in result["rows"]] == [
+        ("camera", 0.5, 1),
+        ("broker", 0.5, 1),
+    ]
+    assert all(0 <= row["median_s"] == row["max_s"] for row in result["rows"])
 
 
 def test_an_empty_room_is_hardly_searched(tmp_path: Path) -> None:
@@ -168,3 +200,11 @@ def test_a_table_has_its_columns_under_their_heads() -> None:
         "1.000   x   ",
         "22.500  yy  ",
     ]
+
+
+def test_delays_are_from_each_publishing_to_its_own_showing() -> None:
+    published = [(1000.0 + 200 * number, emotion) for number, emotion in enumerate(EMOTIONS * 2)]
+    seen = [(at + 100 + number, emotion) for number, (at, emotion) in enumerate(published)]
+    assert delays_ms(published, seen) == [100.0 + number for number in range(14)]
+    assert delays_ms(published, seen[3:]) == [100.0 + number for number in range(3, 14)]  # not 1.4 s late
+    assert delays_ms(published, [(999.0, EMOTIONS[0])]) == []

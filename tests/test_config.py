@@ -1,5 +1,7 @@
 """Every mistake in the settings is one line that names file, key and way out."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -28,9 +30,14 @@ def error_of(tmp_path: Path, text: str, *overrides: str) -> str:
 
 def test_the_project_file_shows_every_key_with_its_default() -> None:
     tree = yaml.safe_load((ROOT / "config.yaml").read_text())
-    defaults = Config(device="x").model_dump(exclude={"device"})
+    defaults = Config(device="x").model_dump(exclude={"device", "cameras"})
     assert tree == defaults
-    assert "# device:" in (ROOT / "config.yaml").read_text()
+    text = (ROOT / "config.yaml").read_text()
+    assert "# device:" in text
+    # Also as it would be without the comment marks, and `camera`.
+    shown = re.search("^# cameras:.*\n(?:#  .*\n)+", text, re.M)[0]
+    several = Config.model_validate_json(json.dumps(yaml.safe_load(re.sub("^# ?", "", shown, flags=re.M))))
+    assert [each.camera.name for each in several.per_camera] == ["front", "door"]
 
 
 def test_an_empty_file_and_empty_sections_mean_the_defaults(tmp_path: Path) -> None:
@@ -72,6 +79,28 @@ def test_an_empty_file_and_empty_sections_mean_the_defaults(tmp_path: Path) -> N
         ("device: 12", "FILE: device: must be a valid string, not 12"),
         ("mqtt: {protocol: 5}", "FILE: mqtt.protocol: must be '5' or '3.1.1', not 5"),
         ("\x00", "FILE: not YAML: unacceptable character"),
+        ("cameras: []", "FILE: cameras: must name at least one camera"),
+        ("cameras: 3", "FILE: cameras: must be a list, not 3"),
+        ("cameras: [3]", "FILE: cameras.#1: must be an object, not 3"),
+        ("cameras: [{name: a}, {name: b}, {name: a}]", "FILE: cameras: 2 are named a: give each a name of its own"),
+        (
+            "cameras: [{}, {}]",
+            "FILE: cameras: 2 are named camera: give each a name of its own",
+        ),
+        ("cameras: [{name: a}, {nam: b}]", "FILE: cameras.#2.nam: unknown key, did you mean name?"),
+        ("cameras: [{name: a, fsp: 3}]", "FILE: cameras.a.fsp: unknown key, did you mean fps?"),
+        ("cameras: [{name: a, source: -1}]", "FILE: cameras.a.source: must be builtin"),
+        ("cameras: [{name: a, retry_min_s: 99}]", "FILE: cameras.a: retry_min_s must not be larger than retry_max_s"),
+        ("cameras: [{name: a, mqtt: {}}]", "FILE: cameras.a.mqtt: unknown key, known keys: name, source,"),
+        (
+            "cameras: [{name: a, detector: {min_fase: 3}}]",
+            "FILE: cameras.a.detector.min_fase: unknown key, did",
+        ),
+        ("cameras: [{name: a, detector: {kind: x}}]", "FILE: cameras.a.detector.kind: must be one of haar, mtcnn"),
+        ("cameras: [{name: a, search: {region: 3}}]", "FILE: cameras.a.search.region: must be [left, top, right,"),
+        ("cameras: [{name: a, emotion: {dwell_s: -1}}]", "FILE: cameras.a.emotion.dwell_s: must be greater than"),
+        ("cameras: [{name: cmd}]", "FILE: cameras.cmd.name: must not be cmd"),
+        ("camera: {}\ncameras: [{name: a}]", "FILE: camera and cameras: one of them must go"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_it(tmp_path: Path, text: str, expected: str) -> None:
@@ -86,7 +115,9 @@ def test_every_key_refuses_a_wrong_value(tmp_path: Path) -> None:
     ]
     assert len(keys) > 40
     for key in keys:
-        assert f"--set {key}=[[]]: {key}: must" in error_of(tmp_path, "", f"{key}=[[]]")
+        named = f"{key}.#1" if key == "cameras" else key
+        shown = "..." if key.startswith("mqtt.password") or key in ("model.public_key", "mqtt.key_file") else "[[]]"
+        assert f"--set {key}={shown}: {named}: must" in error_of(tmp_path, "", f"{key}=[[]]")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -97,6 +128,30 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_overrides_win_over_the_file_and_the_source_over_all(tmp_path: Path) -> None:
     config = load_text(tmp_path, "camera: {source: a.mkv, name: door}", "camera.source=b.mkv", source="3")
     assert (config.camera.source, config.camera.name) == (3, "door")
+
+
+def test_what_is_not_said_of_one_of_several_cameras_is_as_for_all(tmp_path: Path) -> None:
+    text = """
+detector: {min_face: 60, scale_factor: 1.3}
+cameras:
+  - {name: front, source: 0}
+  - {name: door, source: 1, max_fps: 5, detector: {min_face: 90}, search: {region: [0, 0, 1, 0.5]}}
+"""
+    front, door = load_text(tmp_path, text, "cameras.front.emotion.dwell_s=2.0", "tracker.coast_s=3.0").per_camera
+    assert (front.camera.source, front.camera.max_fps, door.camera.max_fps) == (0, None, 5)
+    assert (front.detector.min_face, door.detector.min_face, door.detector.scale_factor) == (60, 90, 1.3)
+    assert (front.search.region, door.search.region) == (None, (0, 0, 1, 0.5))
+    assert (front.emotion.dwell_s, door.emotion.dwell_s) == (2.0, 0.5)
+    assert front.tracker.coast_s == door.tracker.coast_s == 3.0
+    (only,) = load_text(tmp_path, text, source="7").per_camera
+    assert (only.camera.name, only.camera.source) == ("camera", 7)
+
+
+@pytest.mark.parametrize(
+    "override", ["cameras.back.fps=1", "cameras.front=1", "cameras.front.fsp=1", "camera.fps=1", "cameras.=1"]
+)
+def test_an_override_of_a_camera_that_cannot_be_is_named(tmp_path: Path, override: str) -> None:
+    assert override in error_of(tmp_path, "cameras: [{name: front}]", override)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ CAMERA_STATUS = "emotiond/pi/camera/status"
 
 
 def payload(commands: bool = True) -> dict[str, Any]:
-    return json.loads(announcement("homeassistant", Topics("emotiond", "pi", "camera"), commands, 30).payload)
+    return json.loads(announcement("homeassistant", Topics("emotiond", "pi"), ["camera"], commands, 30).payload)
 
 
 @pytest.fixture
@@ -150,8 +150,31 @@ def test_a_device_that_does_not_obey_has_no_switch() -> None:
 
 def test_names_that_home_assistant_does_not_take_stay_apart() -> None:
     topics = [
-        announcement("homeassistant", Topics("emotiond", name, "camera"), True, 30).topic
+        announcement("homeassistant", Topics("emotiond", name), ["camera"], True, 30).topic
         for name in ("lab pi", "lab_pi", "lab.pi", "lab-pi", "Küche")
     ]
     assert len(set(topics)) == 5
     assert all(re.fullmatch("homeassistant/device/[a-zA-Z0-9_-]+/config", topic) for topic in topics)
+
+
+def test_several_cameras_have_entities_of_their_own_and_one_that_went_is_taken_away() -> None:
+    names = ["front", 'the "big" door']
+    told = announcement("homeassistant", Topics("emotiond", "pi"), names, True, 30, gone=["hall"])
+    components = json.loads(told.payload)["components"]
+    ids = [component["unique_id"] for component in components.values() if "unique_id" in component]
+    assert len(set(ids)) == len(ids)
+    pauses = {key: one["command_topic"] for key, one in components.items() if "command_topic" in one}
+    assert list(pauses.values()) == [f"emotiond/pi/{name}/pause" for name in names]
+    for name in names:
+        message = json.dumps({"camera": name, "fps_out": 12.5, "uptime_s": 3})
+        values = [
+            render(component["value_template"], message)
+            for key, component in components.items()
+            if key.endswith("_fps") and len(component) > 1
+        ]
+        assert sorted(values) == ["", "12.5"], "of each message one camera's"
+        assert render(components["emotiond_pi_uptime"]["value_template"], message) == "3"
+    gone = {key: one for key, one in components.items() if "hall" in key}
+    assert gone["emotiond_pi_hall_emotion"] == {"platform": "sensor"}
+    assert gone["emotiond_pi_hall_change"] == {"platform": "event"}
+    assert all(len(one) == 1 for one in gone.values()) and len(gone) == 8

@@ -20,7 +20,8 @@ EXAMPLES = ROOT / "examples"
 
 def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
     # The daemon's own, with every figure given.
-    metrics = Metrics(MetricsConfig(), "pi", "camera")
+    metrics = Metrics(MetricsConfig())
+    metrics.use("pi", ["camera"])
     figures = {
         "fps_in": 1,
         "fps_out": 1,
@@ -31,7 +32,7 @@ def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
         "still_frames": 1,
     }
     what = {"version": "1", "model": "m", "runtime": "r"}
-    metrics.stats({**figures, **what, "latency_ms": {"p95": 1.0}, "drops": {}})
+    metrics.stats([{"camera": "camera", **figures, **what, "latency_ms": {"p95": 1.0}, "drops": {"superseded": 0}}])
     there = {f"{family.name}_total" if family.type == "counter" else family.name for family in metrics.collect()}
     text = (EXAMPLES / "grafana-dashboard.json").read_text()
     asked = set(
@@ -49,6 +50,18 @@ def test_telegraf_reads_topics_that_there_are() -> None:
     ):
         assert topics == parsed and topics in there
         assert len(tags.split("/")) == len(topics.split("/"))
+
+
+def test_telegraf_is_told_of_fields_that_there_are() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.11 and newer read TOML")
+    inputs = tomllib.loads((EXAMPLES / "telegraf.conf").read_text())["inputs"]["mqtt_consumer"]
+    events, stats = (next(one for one in inputs if one["topics"][0].endswith(kind)) for kind in ("events", "stats"))
+    schemas = {name: json.loads((ROOT / f"docs/schema/{name}.json").read_text()) for name in ("events", "stats")}
+    (parser,) = events["json_v2"]
+    asked = {field["path"] for field in (*parser["tag"], *parser["field"])} | {parser["timestamp_path"]}
+    assert len(asked) >= 6 and asked <= schemas["events"]["properties"].keys()
+    asked = {stats["json_time_key"], *stats["json_string_fields"], *stats["tag_keys"]}
+    assert len(asked) >= 3 and asked <= schemas["stats"]["properties"].keys()
 
 
 def test_node_red_says_who_turned_happy(broker: Broker, subscribe, start, tmp_path: Path) -> None:

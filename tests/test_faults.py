@@ -21,7 +21,7 @@ from fakes import frame
 from proxy import Proxy
 from publisher import event
 
-ORIGIN, TOPICS = Origin("pi", "camera", "0" * 12), Topics("emotiond", "pi", "camera")
+ORIGIN, TOPICS = Origin("pi", "camera", "0" * 12), Topics("emotiond", "pi")
 SIGHT = Sight(frame(), [], [])
 QUICK = {"retry_min_s": 0.1, "retry_max_s": 0.3, "ack_timeout_s": 1.0}
 
@@ -40,7 +40,7 @@ def link_to() -> Iterator[Callable[..., MqttLink]]:
         def connect(port: int, client_id: str = "emotiond-pi", **settings: object) -> MqttLink:
             config = MqttConfig(broker="127.0.0.1", port=port, **{**QUICK, **settings})
             spool = stack.enter_context(Spool(SpoolConfig()))
-            link = MqttLink(config, Dialer(config, client_id), TOPICS, ORIGIN, spool, lambda name: None)
+            link = MqttLink(config, Dialer(config, client_id), TOPICS, ["camera"], spool, lambda *_: None)
             return stack.enter_context(link)
 
         yield connect
@@ -57,19 +57,19 @@ def test_a_connection_that_is_dead_in_silence_is_given_up_and_nothing_is_lost(
     """Half open: the network took the broker's end, or only its answers come no more."""
     subscriber = subscribe(broker.port)
     link = link_to(proxy.port)
-    link.publish(event(1))
+    link.publish(event(1), ORIGIN)
     wait_for(lambda: numbers(subscriber) == [1], "the first event")
     setattr(proxy, fault, True)
-    link.publish(event(2))
+    link.publish(event(2), ORIGIN)
 
     def given_up() -> bool:
-        link.show(SIGHT)  # live messages are written, and prove nothing
+        link.show(SIGHT, ORIGIN)  # live messages are written, and prove nothing
         return "it acknowledged nothing for 1 s" in caplog.text
 
     wait_for(given_up, "the connection is given up")
     setattr(proxy, fault, False)
     proxy.cut()
-    link.publish(event(3))
+    link.publish(event(3), ORIGIN)
     wait_for(lambda: link.queued == 0, "all is acknowledged")
     assert list(dict.fromkeys(numbers(subscriber))) == [1, 2, 3]
     wait_for(lambda: subscriber.texts(TOPICS.status)[-1] == "online", "online after the will of the dead connection")
@@ -81,7 +81,7 @@ def test_a_broker_that_accepts_and_hangs_is_told_and_waited_for(
     monkeypatch.setattr("edge.connection.CONNACK_TIMEOUT_S", 0.3)
     proxy.blackhole = True
     link = link_to(proxy.port)
-    link.publish(event(1))
+    link.publish(event(1), ORIGIN)
     wait_for(lambda: "connects, but does not answer in MQTT" in caplog.text, "it is told")
     wait_for(lambda: proxy.accepted > 6, "it is tried again")
     assert caplog.text.count("does not answer") == 1
@@ -94,7 +94,7 @@ def test_a_slow_network_is_no_dead_one(proxy: Proxy, broker: Broker, subscribe, 
     proxy.delay_s = 0.2
     link = link_to(proxy.port)
     for number in range(1, 41):
-        link.publish(event(number))
+        link.publish(event(number), ORIGIN)
     wait_for(lambda: link.queued == 0, "all is acknowledged")
     assert numbers(subscriber) == list(range(1, 41))
     assert "lost" not in caplog.text
@@ -105,7 +105,7 @@ def test_a_message_cut_in_the_middle_is_sent_again_whole(proxy: Proxy, broker: B
     link = link_to(proxy.port)
     wait_for(lambda: subscriber.texts(TOPICS.status), "connected")
     proxy.truncate(100)
-    link.publish(event(1))
+    link.publish(event(1), ORIGIN)
     wait_for(lambda: link.queued == 0, "it is acknowledged")
     assert numbers(subscriber) == [1]
     assert proxy.accepted == 2
@@ -168,6 +168,8 @@ def test_a_broker_whose_certificate_expired_is_told(tmp_path: Path, broker_at, l
 def test_a_killed_process_leaves_no_camera_online_for_the_next(broker: Broker, subscribe, link_to) -> None:
     """Its camera's retained status stays; the next process takes it back at once, before any frame came."""
     before = subscribe(broker.port)
-    before.publish(TOPICS.of_camera("status"), "online")
+    before.publish(TOPICS.of_camera("camera", "status"), "online")
     link_to(broker.port)
-    wait_for(lambda: before.texts(TOPICS.of_camera("status"))[-1] == "offline", "offline until there is a frame")
+    wait_for(
+        lambda: before.texts(TOPICS.of_camera("camera", "status"))[-1] == "offline", "offline until there is a frame"
+    )

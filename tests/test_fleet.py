@@ -22,9 +22,13 @@ def brokers(*ports: int) -> list[str]:
 
 
 def report(daemon: Daemon, timeout: float = 240) -> dict:
+    return report_and_errors(daemon, timeout)[0]
+
+
+def report_and_errors(daemon: Daemon, timeout: float = 240) -> tuple[dict, str]:
     code, out, err = daemon.finish(timeout)
     assert code == 0, out + err
-    return json.loads(out)
+    return json.loads(out), err
 
 
 @pytest.fixture
@@ -64,10 +68,14 @@ def test_a_fleet_on_a_cluster_loses_nothing_when_a_node_is_killed(cluster, start
             break
     time.sleep(3)
     nodes[1].send_signal(signal.SIGKILL)
-    made = report(daemon)
+    made, said = report_and_errors(daemon)
     assert (made["published"], made["lost"], made["drops"]) == (240, 0, 0)
     # Some had chosen the node that was killed, and found another.
-    assert made["outages"]["count"] >= 1
+    back = made["outages"]["back_in_second"]
+    assert made["outages"]["count"] == sum(back.values()) >= 1
+    _, _, bars = said.partition("by seconds after the first loss:\n")
+    drawn = [line.split() for line in bars.splitlines()]
+    assert {second: int(count) for second, count, *_ in drawn if count != "0"} == back
     assert made["offline_at_the_end"] == 0
 
 
@@ -102,6 +110,8 @@ def test_the_daemon_finds_the_broker_of_its_list_that_lives(broker_at, subscribe
 def test_fleet_sim_says_what_it_lacks(start) -> None:
     code, _, err = start("fleet-sim").finish()
     assert (code, "mqtt.broker" in err) == (78, True)
+    code, _, err = start("fleet-sim", "--devices", "301", *brokers(free_port(), free_port())).finish()
+    assert (code, err.count("\n"), "at most 300" in err) == (2, 1, True)
     code, _, err = start("fleet-sim", *brokers(free_port(), free_port())).finish()
     assert (code, err.count("\n"), "cannot be reached" in err) == (69, 1, True)
 

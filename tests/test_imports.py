@@ -17,13 +17,15 @@ WORKSTATION = {"tensorflow", "keras", "torch", "jax", "matplotlib", "training", 
 # From DESIGN: the contract, then what adapts the world to it, then what composes.
 LAYERS = [
     {"labels", "errors", "address", "console", "backoff", "commands", "quantization", "records", "quiet"},
-    {"preprocess", "settings", "config", "contract", "configfile", "clip", "eventfile", "spool", "motion", "minisign"},
-    {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace", "discovery", "snapshot"}
+    {"preprocess", "settings", "cameraconfig", "config", "contract", "configfile", "clip", "eventfile", "spool"}
+    | {"motion", "minisign"},
+    {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace", "discovery", "hearing", "snapshot"}
     | {"picamera", "capture"},
     {"camera", "files", "haar", "mtcnn", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
     | {"draw", "output", "videofile", "metrics"},
-    {"golden", "loop", "forget", "timeline"},
-    {"app"},
+    {"golden", "channel", "forget", "timeline"},
+    {"loop", "app"},
+    {"daemon"},
     {"check", "stills", "fleet", "bundle", "video", "preview", "web"},
     {"fleet_commands", "people_commands"},
     {"cli"},
@@ -43,7 +45,7 @@ def imported_by(path: Path) -> set[str]:
 
 def test_a_fresh_interpreter_that_runs_the_daemon_loads_no_workstation_package() -> None:
     code = (
-        "import sys, edge.app, edge.check, edge.cli\n"
+        "import sys, edge.daemon, edge.check, edge.cli\n"
         "from edge.classifier import TfliteClassifier\n"
         "TfliteClassifier()\n"
         "print(*sorted({name.partition('.')[0] for name in sys.modules}))"

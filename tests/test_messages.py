@@ -62,8 +62,8 @@ def test_times_are_utc_with_milliseconds() -> None:
 
 
 def test_topics_have_a_fixed_depth() -> None:
-    topics = Topics("emotiond", "lab-pi", "front")
+    topics = Topics("emotiond", "lab-pi")
     assert topics.status == "emotiond/lab-pi/status"
     assert topics.stats == "emotiond/lab-pi/stats"
-    assert topics.of_camera("events") == "emotiond/lab-pi/front/events"
+    assert topics.of_camera("front", "events") == "emotiond/lab-pi/front/events"
     assert topics.command("+") == "emotiond/lab-pi/cmd/+"

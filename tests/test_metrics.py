@@ -12,14 +12,14 @@ from conftest import Broker, free_port, plain, wait_for
 HERE = {"device": "pi", "camera": "camera"}
 
 
-def read(text: str) -> dict[tuple, float]:
-    """(name, further labels by name) to value."""
+def read(text: str, here: dict[str, str] = HERE) -> dict[tuple, float]:
+    """(name, further labels by name) to value. here: labels that all have."""
     found = {}
     for family in text_string_to_metric_families(text):
         assert family.documentation and family.name.startswith("emotiond")
         for sample in family.samples:
-            assert HERE.items() <= sample.labels.items()
-            further = tuple(value for key, value in sorted(sample.labels.items()) if key not in HERE)
+            assert here.items() <= sample.labels.items()
+            further = tuple(value for key, value in sorted(sample.labels.items()) if key not in here)
             assert (sample.name, further) not in found
             found[sample.name, further] = sample.value
     return found

@@ -27,7 +27,7 @@ from edge.spool import Spool
 from fakes import EPOCH, frame, scores, track
 
 ORIGIN = Origin("pi", "camera", "0" * 12)
-TOPICS = Topics("emotiond", "pi", "camera")
+TOPICS = Topics("emotiond", "pi")
 READING = Reading(track(1), scores(happy=0.9), "happy")
 
 
@@ -45,11 +45,11 @@ def link_to() -> Iterator[Callable[..., MqttLink]]:
     with ExitStack() as stack:
 
         def connect(
-            config: MqttConfig, on_command: Callable[[str], None] = lambda name: None, max_events: int = 1000
+            config: MqttConfig, on_command: Callable[[str, str | None], None] = lambda *_: None, max_events: int = 1000
         ) -> MqttLink:
             spool = stack.enter_context(Spool(SpoolConfig(max_events=max_events)))
             dialer = Dialer(config, "emotiond-pi")
-            return stack.enter_context(MqttLink(config, dialer, TOPICS, ORIGIN, spool, on_command))
+            return stack.enter_context(MqttLink(config, dialer, TOPICS, ["camera"], spool, on_command))
 
         yield connect
 
@@ -64,9 +64,9 @@ def dial(config: MqttConfig) -> str:
 def test_events_arrive_in_order_and_states_are_retained(broker: Broker, subscribe, link_to) -> None:
     subscriber = subscribe(broker.port)
     link = link_to(settings(broker.port))
-    link.camera_status("online")
+    link.camera_status("camera", "online")
     for number in range(200):
-        link.publish(event(number))
+        link.publish(event(number), ORIGIN)
     wait_for(lambda: len(subscriber.events()) == 200, "200 events")
     assert [e["id"] for e in subscriber.events()] == [str(n) for n in range(200)]
     wait_for(lambda: link.queued == 0, "all events are acknowledged")
@@ -82,15 +82,15 @@ def test_the_dominant_emotion_is_retained_and_sent_only_when_it_changes(broker: 
     subscriber = subscribe(broker.port)
     link = link_to(settings(broker.port, live_rate_hz=0))
     for step in range(20):
-        link.show(Sight(frame(step / 10), [READING] if step < 10 else [], []))
+        link.show(Sight(frame(step / 10), [READING] if step < 10 else [], []), ORIGIN)
         time.sleep(0.01)
-    topic = TOPICS.of_camera("emotion")
+    topic = TOPICS.of_camera("camera", "emotion")
     wait_for(lambda: len(subscriber.texts(topic)) == 2, "two changes")
     assert [json.loads(text)["emotion"] for text in subscriber.texts(topic)] == ["happy", None]
     late = subscribe(broker.port, topic)
     wait_for(lambda: late.messages, "the retained emotion")
     assert json.loads(late.messages[0][1])["faces"] == 0
-    assert subscriber.texts(TOPICS.of_camera("faces")) == []
+    assert subscriber.texts(TOPICS.of_camera("camera", "faces")) == []
 
 
 def test_live_faces_are_limited_to_their_rate(broker: Broker, subscribe, link_to) -> None:
@@ -99,20 +99,20 @@ def test_live_faces_are_limited_to_their_rate(broker: Broker, subscribe, link_to
     wait_for(lambda: subscriber.texts(TOPICS.status), "connected")
     began_at = time.monotonic()
     while time.monotonic() < began_at + 0.5:
-        link.show(Sight(frame(), [READING], []))
+        link.show(Sight(frame(), [READING], []), ORIGIN)
         time.sleep(0.002)
     time.sleep(0.1)
-    assert 3 <= len(subscriber.texts(TOPICS.of_camera("faces"))) <= 12
+    assert 3 <= len(subscriber.texts(TOPICS.of_camera("camera", "faces"))) <= 12
 
 
 def test_events_outlive_a_killed_broker_in_order(broker: Broker, subscribe, link_to) -> None:
     link = link_to(settings(broker.port))
     before = subscribe(broker.port)
-    link.publish(event(0))
+    link.publish(event(0), ORIGIN)
     wait_for(lambda: before.events(), "the first event")
     broker.kill()
     for number in range(1, 60):
-        link.publish(event(number))
+        link.publish(event(number), ORIGIN)
     assert link.queued >= 59
     broker.start()
     after = subscribe(broker.port)
@@ -130,8 +130,8 @@ def test_a_broker_that_comes_late_gets_everything(broker_at, subscribe, link_to)
     link = link_to(settings(broker.port, live_rate_hz=1000))
     began_at = time.monotonic()
     for number in range(30):
-        link.publish(event(number))
-        link.show(Sight(frame(), [READING], []))
+        link.publish(event(number), ORIGIN)
+        link.show(Sight(frame(), [READING], []), ORIGIN)
     assert time.monotonic() - began_at < PATIENCE_S / 3, "publishing waits for the broker"
     broker.start()
     wait_for(lambda: link.queued == 0, "all events are acknowledged")
@@ -141,25 +141,25 @@ def test_a_broker_that_comes_late_gets_everything(broker_at, subscribe, link_to)
 def test_a_full_queue_drops_the_oldest_events(link_to) -> None:
     link = link_to(settings(free_port()), max_events=5)
     for number in range(8):
-        link.publish(event(number))
+        link.publish(event(number), ORIGIN)
     assert (link.queued, link.drops["events_overflowed"]) == (5, 3)
 
 
 def test_commands_are_obeyed_only_when_they_are_enabled(broker: Broker, subscribe, link_to) -> None:
-    heard: list[str] = []
+    heard: list[tuple[str, str | None]] = []
     subscriber = subscribe(broker.port)
     dialer, spool = Dialer(settings(broker.port), "deaf"), Spool(SpoolConfig())
-    with MqttLink(settings(broker.port), dialer, TOPICS, ORIGIN, spool, heard.append):
+    with MqttLink(settings(broker.port), dialer, TOPICS, ["camera"], spool, lambda *command: heard.append(command)):
         wait_for(lambda: subscriber.texts(TOPICS.status), "connected")
         subscriber.publish(TOPICS.command("pause"), "")
         time.sleep(0.3)
     assert heard == []
     subscriber.messages.clear()
-    link_to(settings(broker.port, commands=True), heard.append)
+    link_to(settings(broker.port, commands=True), lambda *command: heard.append(command))
     wait_for(lambda: "online" in subscriber.texts(TOPICS.status), "connected")
     for name in ("pause", "explode", "resume"):
         subscriber.publish(TOPICS.command(name), "x")
-    wait_for(lambda: heard == ["pause", "resume"], "both commands")
+    wait_for(lambda: heard == [("pause", None), ("resume", None)], "both commands")
 
 
 def test_a_password_is_used_and_a_wrong_one_is_told(tmp_path: Path, broker_at, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,12 +268,12 @@ def test_an_embedded_broker_that_dies_is_started_again(link_to, subscribe) -> No
         pytest.skip("mosquitto is not installed")
     with EmbeddedBroker(free_port()) as broker:
         link = link_to(broker.settings(MqttConfig(retry_min_s=0.1)))
-        link.publish(event(1))
+        link.publish(event(1), ORIGIN)
         wait_for(lambda: link.queued == 0, "the first event is acknowledged")
         children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
         names = {child: Path(f"/proc/{child}/comm").read_text().strip() for child in children}
         os.kill(next(int(child) for child, name in names.items() if name == "mosquitto"), signal.SIGKILL)
-        link.publish(event(2))
+        link.publish(event(2), ORIGIN)
         wait_for(lambda: link.queued == 0, "the second event reaches the broker that follows")
 
 
@@ -289,9 +289,9 @@ def test_the_embedded_broker_serves_and_goes(
     with EmbeddedBroker(port) as broker:
         assert broker.kind == kind
         config = broker.settings(MqttConfig())
-        with MqttLink(config, Dialer(config, "x"), TOPICS, ORIGIN, Spool(SpoolConfig()), lambda name: None) as link:
+        with MqttLink(config, Dialer(config, "x"), TOPICS, ["camera"], Spool(SpoolConfig()), lambda *_: None) as link:
             for number in range(50):
-                link.publish(event(number))
+                link.publish(event(number), ORIGIN)
             wait_for(lambda: link.queued == 0, "all events are acknowledged")
         with (
             pytest.raises(ServiceUnavailableError, match=f"mqtt.port: 127.0.0.1:{port} is taken"),

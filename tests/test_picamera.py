@@ -102,7 +102,7 @@ def test_the_daemon_reads_a_module_and_takes_it_up_again(
     assert "picamera2:1, 640x480 px" in out
     subscriber = subscribe(broker.port)
     daemon = start("run", "--source", "picamera2", *plain(broker.port, **QUICK), env=env)
-    wait_for(lambda: [e["type"] for e in subscriber.events()][:2] == ["new", "update"], "a face with an emotion")
+    wait_for(lambda: "update" in [e["type"] for e in subscriber.events()], "a face with an emotion")
     unplugged.touch()
     wait_for(lambda: subscriber.texts(STATUS)[-1] == "offline", "offline")
     unplugged.unlink()
@@ -173,7 +173,7 @@ def test_a_stream_of_rpicam_vid_is_read_and_taken_up_again(
     source = f"tcp://127.0.0.1:{rpicam_vid.port}"
     wait_for(lambda: _is_listening(rpicam_vid.port), "the server listens")
     daemon = start("run", "--source", source, *plain(broker.port, **settings))
-    wait_for(lambda: [e["type"] for e in subscriber.events()][:2] == ["new", "update"], "a face with an emotion")
+    wait_for(lambda: "update" in [e["type"] for e in subscriber.events()], "a face with an emotion")
     rpicam_vid.child.send_signal(signal.SIGSTOP)
     wait_for(lambda: subscriber.texts(STATUS)[-1] == "offline", "offline, since the stream stands still")
     rpicam_vid.child.kill()

@@ -2,71 +2,13 @@
 
 import json
 import shutil
-import signal
-import socket
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
-from conftest import ROOT, Broker, Daemon, free_port, wait_for
+from conftest import ROOT, Broker, free_port, wait_for
 
 SHIPPED = ROOT / "edge/models"
-# A face is there, and told, in every second; no end, and an event for each change at once.
-LIVELY = {"emotion": {"dwell_s": 0.0, "min_confidence": 0.0, "smoothing_s": 0.0}}
-
-
-class Service:
-    """A daemon on a settings file, with the socket on which it speaks to systemd."""
-
-    def __init__(self, folder: Path, start: Callable[..., Daemon], broker: Broker, **settings: object) -> None:
-        self.path, self.said = folder / "config.yaml", []
-        self._mqtt = {"broker": "127.0.0.1", "port": broker.port, "commands": True, "stats_interval_s": 0.5}
-        self.write(**settings)
-        self._channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._channel.bind(str(folder / "notify"))
-        self._channel.settimeout(60)
-        self.daemon = start("run", "--config", str(self.path), env={"NOTIFY_SOCKET": str(folder / "notify")})
-        self.hear_until("READY=1")
-
-    def write(self, **settings: object) -> None:
-        mqtt = {**self._mqtt, **settings.pop("mqtt", {})}
-        self.path.write_text(yaml.safe_dump({"device": "pi", "mqtt": mqtt, **LIVELY, **settings}))
-
-    def hear_until(self, word: str) -> list[str]:
-        """Everything that systemd is told up to a message with this word."""
-        heard: list[str] = []
-        while not any(word in message for message in heard):
-            heard.append(self._channel.recv(4096).decode())
-        return heard
-
-    def reload(self, **settings: object) -> list[str]:
-        """SIGHUP on these settings; what systemd is told until it is ready again."""
-        self.write(**settings)
-        self.daemon.process.send_signal(signal.SIGHUP)
-        return self.hear_until("READY=1")
-
-    def stop(self) -> str:
-        code, _, err = self.daemon.stop()
-        assert (code, "Traceback" in err) == (0, False), err
-        return err
-
-    def close(self) -> None:
-        self._channel.close()
-
-
-@pytest.fixture
-def service(tmp_path: Path, start, broker: Broker) -> Iterator[Callable[..., Service]]:
-    running: list[Service] = []
-
-    def begin(**settings: object) -> Service:
-        running.append(Service(tmp_path, start, broker, **settings))
-        return running[-1]
-
-    yield begin
-    for each in running:
-        each.close()
 
 
 def models(subscriber) -> set[str]:

@@ -108,6 +108,9 @@ GOOD = [
     {"mqtt": {"broker": None}},
     {"pace": {"hot_c": None}},
     {"spool": {"folder": "/var/lib/emotiond"}},
+    {"cameras": None},
+    {"camera": None, "cameras": [{"name": "a", "source": 0}, {"name": "b", "source": "x.mkv", "search": None}]},
+    {"cameras": [{"name": "a", "detector": {"min_face": 64}, "search": {"region": [0, 0, 1, 0.5]}}]},
 ]
 BAD = [
     {"camara": {}},
@@ -121,6 +124,13 @@ BAD = [
     {"mqtt": {"protocol": "3"}},
     {"mqtt": 3},
     {"tracker": {"box_smoothing": 1}},
+    {"cameras": []},
+    {"cameras": {"a": {}}},
+    {"cameras": [{"sorce": 0}]},
+    {"cameras": [{"source": -1}]},
+    {"cameras": [{"mqtt": {}}]},
+    {"cameras": [{"detector": {"min_face": 0}}]},
+    {"camera": {}, "cameras": [{"name": "a"}]},
 ]
 
 

@@ -1,6 +1,8 @@
 """Passwords of the broker and of cameras appear nowhere, whatever goes wrong and however much is logged."""
 
 import json
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -76,6 +78,79 @@ def test_settings_that_are_wrong_tell_no_secret(
     code, out, err = start("run", "--debug", "--config", str(path), env=env).finish()
     assert code in (66, 69, 78)
     says_no_secret(out, err)
+
+
+@pytest.mark.parametrize("protocol", ["5", "3.1.1"])
+@pytest.mark.parametrize("command", [["check"], ["run", "--debug"]])
+def test_a_password_that_the_broker_refuses_is_not_told(
+    settings, start: Callable[..., Daemon], broker_at, tmp_path: Path, command: list[str], protocol: str
+) -> None:
+    if shutil.which("mosquitto_passwd") is None:
+        pytest.skip("mosquitto_passwd is not installed")
+    passwords = tmp_path / "passwords"
+    subprocess.run(["mosquitto_passwd", "-c", "-b", passwords, "edge", "right"], check=True, capture_output=True)
+    broker = broker_at(f"allow_anonymous false\npassword_file {passwords}")
+    path, env = settings("file", port=broker.port, source="builtin")
+    daemon = start(*command, "--config", str(path), "--set", f'mqtt.protocol="{protocol}"', env=env)
+    if command == ["check"]:
+        code, out, err = daemon.finish()
+        assert (code, "Not authorized" in out + err) == (69, True)
+        says_no_secret(out, err)
+        return
+    said: list[str] = []
+    for line in daemon.process.stderr:
+        said.append(line)
+        if "Not authorized" in line:
+            break
+    code, out, err = daemon.stop()
+    assert code == 0
+    assert "refuses: Not authorized" in "".join(said)
+    says_no_secret(out, err, *said)
+
+
+TOKENS = [
+    f"http://127.0.0.1:{{port}}/cam?token={CAMERA_SECRET}",
+    f"http://127.0.0.1:{{port}}/cam.cgi?user=admin&pwd={CAMERA_SECRET}",
+    f"rtsp://127.0.0.1:{{port}}/user=admin_password={CAMERA_SECRET}_channel=1_stream=0.sdp",
+    f"http://127.0.0.1:{{port}}/cam#access_token={CAMERA_SECRET}",
+]
+
+
+@pytest.mark.parametrize("source", TOKENS)
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_a_token_in_a_camera_s_address_is_not_told(
+    settings, start: Callable[..., Daemon], command: str, source: str
+) -> None:
+    path, env = settings("file", source=source.format(port=free_port()))
+    code, out, err = start(command, "--config", str(path), env=env).finish()
+    assert (code, "127.0.0.1" in out + err) == (69, True)
+    says_no_secret(out, err)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "mqtt.password={}",
+        "mqtt.pasword_env={}",
+        "mqtt.token=[{}",
+        "mqtt.password_file=[{}]",
+        "camera.source=[http://a/?token={}]",
+    ],
+)
+def test_a_secret_in_a_wrong_place_is_not_told(start: Callable[..., Daemon], override: str) -> None:
+    code, out, err = start("run", "--set", override.format(SECRET)).finish()
+    assert code == 78
+    says_no_secret(out, err)
+
+
+def test_a_password_given_as_a_variable_s_name_is_not_told(start: Callable[..., Daemon]) -> None:
+    options = ["--set", "mqtt.username=edge", "--set"]
+    code, out, err = start("check", *options, f"mqtt.password_env={SECRET}").finish()
+    assert (code, "mqtt.password_env" in out + err) == (78, True)
+    says_no_secret(out, err)
+    assert "BROKER_PASSWORD is not set" in "".join(
+        start("check", *options, "mqtt.password_env=BROKER_PASSWORD").finish()[1:]
+    )
 
 
 @pytest.mark.parametrize(

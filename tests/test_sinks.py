@@ -23,7 +23,7 @@ def test_events_are_written_in_order_one_a_line() -> None:
     reading_end, writing_end = os.pipe()
     with LineWriter(writing_end) as writer:
         for number in range(50):
-            JsonLines(writer, ORIGIN).publish(event(number))
+            JsonLines(writer).publish(event(number), ORIGIN)
     os.close(writing_end)
     with os.fdopen(reading_end) as lines:
         assert [json.loads(line)["id"] for line in lines] == [str(n) for n in range(50)]

@@ -123,7 +123,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_pictures_end_when_nobody_asks_any_more_and_wait_for_a_slow_network(clock: list[float]) -> None:
-    snapshots, connection = Snapshots(MqttConfig(snapshots=True), Topics("emotiond", "pi", "camera")), Connection()
+    snapshots, connection = Snapshots(MqttConfig(snapshots=True), Topics("emotiond", "pi"), "camera"), Connection()
     snapshots.begin(connection)
     assert not snapshots.offer(frame())
     assert snapshots.hears(SimpleNamespace(topic=LOOK, retain=False))

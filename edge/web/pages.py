@@ -1,5 +1,6 @@
 """The pages: devices with their faces and history, events, and the visitor's own camera."""
 
+import itertools
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from edge.web.pictures import Pictures
 
 REFRESH_S = 0.15  # an event is to be seen within a quarter of a second
 HISTORY_REFRESH_S = 2.0
-EVENTS_REFRESH_S = 1.0
+EVENTS_SHOWN = 100  # beyond them the export is of use
 
 
 def add(fleet: Fleet, mqtt: MqttConfig, pictures: Pictures) -> None:
@@ -233,29 +234,29 @@ class _Events:
         ]
         self._table = ui.table(columns=columns, rows=[], row_key="id", pagination=25).classes("w-full")
         self._refresh()
-        ui.timer(EVENTS_REFRESH_S, self._refresh)
+        ui.timer(REFRESH_S, self._refresh)
 
     def _filter(self) -> None:
         self._version = -1
         self._refresh()
 
-    def _chosen(self) -> list[dict[str, Any]]:
+    def _chosen(self) -> Iterator[dict[str, Any]]:
         text = (self._text.value or "").lower()
-        return [
+        return (
             event
             for event in self._fleet.events()
             if text in f"{event['device']}/{event['camera']}".lower()
             and self._emotion.value in ("any", event["emotion"])
             and self._type.value in ("any", event["type"])
-        ]
+        )
 
     def _refresh(self) -> None:
         if self._version != self._fleet.version:
             self._version = self._fleet.version
-            self._table.rows = self._chosen()[:500]
+            self._table.rows = list(itertools.islice(self._chosen(), EVENTS_SHOWN))
 
     def _export(self) -> None:
-        ui.download.content(render.as_csv(self._chosen()), f"emotiond-events-{datetime.now():%Y%m%d-%H%M%S}.csv")
+        ui.download.content(render.as_csv(list(self._chosen())), f"emotiond-events-{datetime.now():%Y%m%d-%H%M%S}.csv")
 
 
 def _show(element: ui.html, content: str) -> None:

@@ -49,7 +49,7 @@ def card(view: CameraView) -> str:
     return (
         f"<b>{escape(view.device)} / {escape(view.name)}</b>"
         f'<span data-status="{escape(view.status)}">{SYMBOLS.get(view.status, "?")} {escape(view.status)}</span>'
-        f"<div>{shown}</div>"
+        f'<div class="emotion">{shown}</div>'
     )
 
 

@@ -21,6 +21,7 @@ from edge.web.guard import LOOPBACK, Guard
 from edge.web.pictures import Pictures
 
 FRAME_SIZE_MAX = 2**20  # bytes of a web socket's message
+RECONNECT_S = 10.0  # a page that was away for less goes on where it was; a busy machine is no lost connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,9 @@ def run(config: Config, listening: Listening) -> None:
     pictures = Pictures(fleet, lambda where: subscriber.publish(f"{config.mqtt.base_topic}/{where}/look", ""))
     pictures.add_to(api)
     pages.add(fleet, config.mqtt, pictures)
-    ui.run_with(api, title="emotiond", dark=None, language="en-US", show_welcome_message=False)
+    ui.run_with(
+        api, title="emotiond", dark=None, language="en-US", show_welcome_message=False, reconnect_timeout=RECONNECT_S
+    )
     settings = uvicorn.Config(
         Guard(api, password, listening.trusted_header),
         log_level="warning",

@@ -19,7 +19,7 @@ from edge.preprocess import as_grey
 
 PADDING = 64  # bytes
 SENSORS = ("imx708", "ov5647")
-FPS = 30
+PICTURES = [as_grey(image) for _, image in clip.frames()]
 
 
 class Picamera2:
@@ -71,7 +71,6 @@ class Picamera2:
         return self.settings[name]
 
     def start(self) -> None:
-        self._pictures = [as_grey(image) for _, image in clip.frames()]
         self.started = True
 
     def capture_request(self, wait: float) -> "CompletedRequest":
@@ -88,7 +87,7 @@ class Picamera2:
         """The next picture, in a buffer; at every second frame of the clip's, which is made for half of the rate."""
         buffer = self._free.pop()
         width, height = self.settings["main"]["size"]
-        picture = cv2.resize(self._pictures[self._seq // 2 % len(self._pictures)], (width, height))
+        picture = cv2.resize(PICTURES[self._seq // 2 % len(PICTURES)], (width, height))
         buffer[:height, :width], buffer[:height, width:] = picture, 0
         self._seq += 1
         return buffer

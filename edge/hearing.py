@@ -1,0 +1,86 @@
+"""What a device hears from the broker: commands, Home Assistant's start, and another device of its own name."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+import paho.mqtt.client as paho
+
+from edge.commands import PAUSES, Command, NotACommandError, parse
+from edge.connection import signer
+from edge.messages import Topics
+
+log = logging.getLogger(__name__)
+
+
+class Hearing:
+    """Judges messages on the network thread. `cameras` and `birth_topic` may be exchanged at any time.
+
+    instance: what our own words are signed with. on_command: is given a command, and the camera that it is for or None.
+    on_birth: Home Assistant wants to hear the description again.
+    """
+
+    def __init__(
+        self,
+        topics: Topics,
+        instance: str,
+        on_command: Callable[[Command, str | None], None],
+        on_birth: Callable[[], None],
+    ) -> None:
+        self._topics, self._instance = topics, instance
+        self._on_command, self._on_birth = on_command, on_birth
+        self.cameras: Sequence[str] = ()
+        """Those that are paused by commands of their own."""
+        self.birth_topic: str | None = None
+        self.rival = False
+        """Another of our name was heard on this connection."""
+        self._said_rival = self._said_command = self._connected_before = False
+
+    def filters(self, protocol: str, commands: bool) -> list[str]:
+        """What to subscribe to. protocol: `5` or `3.1.1`, in which nothing is signed."""
+        status = [self._topics.status] if protocol == "5" else []
+        obeyed = [self._topics.command("+"), *self._pauses()] if commands else []
+        birth = [self.birth_topic] if self.birth_topic is not None else []
+        return [*status, *obeyed, *birth]
+
+    def take(self, message: paho.MQTTMessage) -> None:
+        """A message came."""
+        if message.topic == self._topics.status:
+            self._hear_status(message)
+        elif message.topic == self.birth_topic:
+            if message.payload == b"online" and not message.retain:
+                self._on_birth()
+        else:
+            self._obey(message)
+
+    def _pauses(self) -> dict[str, str]:
+        """Topic to the camera that it is about."""
+        return {self._topics.of_camera(camera, name): camera for camera in self.cameras for name in PAUSES}
+
+    def _obey(self, message: paho.MQTTMessage) -> None:
+        name, camera = message.topic.rpartition("/")[2], self._pauses().get(message.topic)
+        if camera is None and message.topic != self._topics.command(name):
+            return  # of a camera that has gone
+        try:
+            self._on_command(parse(name, message.payload, message.retain), camera)
+        except (NotACommandError, UnicodeDecodeError) as error:
+            if not self._said_command:  # once: whoever may publish there must not fill the log
+                log.warning("%s: not obeyed: %s; more of the kind will not be told", self._topics.command("+"), error)
+            self._said_command = True
+
+    def _hear_status(self, message: paho.MQTTMessage) -> None:
+        """Our own status, said by another: two of one name. Not every broker tells whom it throws out why.
+
+        On the first connection it may be from an earlier process of this device.
+        """
+        who = signer(message)
+        if who == self._instance:
+            self._connected_before = True
+        elif who is not None and self._connected_before:
+            self.rival = True
+            if not self._said_rival:
+                self._said_rival = True
+                log.error(
+                    "another emotiond speaks as %s, and they throw each other out if they also have the same"
+                    " mqtt.client_id: give every device its own name (device)",
+                    self._topics.status.removesuffix("/status"),
+                )
