@@ -3,6 +3,7 @@
 # make fuzz    atheris on the parsers of settings, commands and data sets (RUNS=1000000: a million inputs each)
 # make bench   speed on this machine: the network, and the pipeline (ARGS='--clip F': on that clip)
 # make soak    the long forms: thousands of events through hundreds of faults; takes minutes
+# make deb     Debian packages in dist/ (DEB='12 arm64': only that one; the first is Debian's release)
 # make setup   .venv with what running takes     make train-setup   and what training takes
 # make clean   remove what make made
 
@@ -17,7 +18,7 @@ OPENCV := $(shell /sbin/ldconfig -p 2>/dev/null | grep -q libGL.so.1 && \
 TFLITE_RUNTIME_ENV := $(shell $(PYTHON) -c 'import sys; print(".venv-tflite-runtime/ready" if sys.version_info < (3, 12) else "")')
 PACKAGING := pyproject.toml constraints.txt
 
-.PHONY: setup train-setup run test check soak fuzz bench screenshots schemas clean
+.PHONY: setup train-setup run test check soak fuzz bench screenshots schemas deb clean
 
 setup: $(VENV)/ready
 
@@ -78,5 +79,9 @@ screenshots: $(VENV)/ready-dev
 schemas: $(VENV)/ready
 	$(BIN)/python docs/schemas.py
 
+deb: $(BIN)/python
+	for one in $(if $(DEB),'$(DEB)','12 amd64' '12 arm64' '12 armhf' '13 amd64' '13 arm64'); do \
+	  PYTHON=$(BIN)/python packaging/deb $$one || exit 1; done
+
 clean:
-	rm -rf $(VENV) .venv-tflite-runtime build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-tflite-runtime build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
