@@ -1,6 +1,8 @@
 """A Raspberry Pi's camera module, through picamera2: the system's own package, which the program never needs else."""
 
 import concurrent.futures
+import functools
+import gc
 import importlib
 import os
 import sys
@@ -29,6 +31,12 @@ def load_picamera2() -> Any:
         ) from None
 
 
+@functools.cache
+def _keep_manager() -> Any:
+    """libcamera's manager, for as long as the process lives: a camera opened under a second one gave no frames."""
+    return importlib.import_module("libcamera").CameraManager.singleton()
+
+
 def modules_found() -> list[str]:
     """The sources that picamera2 would give, each with its sensor's name; none where it is not installed."""
     try:
@@ -46,6 +54,7 @@ class PiCapture:
 
     def __init__(self, config: CameraConfig) -> None:
         library = load_picamera2()
+        _keep_manager()
         self._mapped = library.MappedArray
         self._timeout_s = config.timeout_s
         self._request: Any = None
@@ -122,6 +131,8 @@ class PiCapture:
         self._give_back()
         self._camera.cancel_all_and_flush()  # a job that waits for a frame of a dead camera would outlive it
         self._camera.close()
+        del self._camera
+        gc.collect()  # its parts hold each other, and two descriptors
 
     def _give_back(self) -> None:
         request, self._request = self._request, None

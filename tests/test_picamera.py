@@ -1,7 +1,7 @@
 """Cameras of a Raspberry Pi: a module through picamera2, and `rpicam-vid` over TCP.
 
-picamera2 and libcamera run on a Pi alone (they need its kernel's memory), and a stand-in with the same interface takes
-their place: tests/made/picamera2.py. `rpicam-vid` writes what FFmpeg writes here: raw H.264 to the one who connects.
+picamera2 needs the memory of a Pi's kernel, and libraries that no wheel brings: a stand-in with the same interface
+takes its place: tests/made/picamera2.py. `rpicam-vid` writes what FFmpeg writes here: raw H.264 to who connects.
 """
 
 import importlib

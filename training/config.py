@@ -57,7 +57,7 @@ class TrainConfig:
     doubt: float = 0.5
     """Share of a label's weight that goes to the votes when none of FER+'s taggers saw that emotion."""
     label_smoothing: float = 0.05
-    calibration_share: float = 0.7
+    calibration_share: float = 0.8
     """Of FER2013's labels, the rest being votes, in what sets how often each emotion is named; 1 names "neutral" less
     and the others more, as the labels do, at the cost of agreement with FER+'s majorities."""
     balance: Balance = "none"
