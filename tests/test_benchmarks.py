@@ -98,7 +98,7 @@ def test_detection_and_flicker_on_a_face_that_stays(tmp_path: Path, short_clip: 
         assert (mtcnn["detector"], mtcnn["recall"]) == ("mtcnn: not installed, pip install '.[mtcnn]'", None)
     else:
         assert mtcnn["recall"] > 0.5
-        assert mtcnn["frames"] == haar["frames"] > 3
+        assert mtcnn["frames"] == haar["frames"] >= 3
     flicker = measured(tmp_path / "f.json", "flicker", "--clip", short_clip)
     assert 1 < flicker["total"]["face_s"] <= 2
     assert flicker["change"]["of"] == "made scores"
