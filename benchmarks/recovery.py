@@ -30,7 +30,8 @@ SETTLE_S = 12.0  # before the next loss: a connection that stood for less than t
 
 def run(overrides: Sequence[str] = (), cycles: int = CYCLES, aways_s: Sequence[float] | None = None) -> dict[str, Any]:
     """Take the camera, then the broker, away for each of `aways_s`, `cycles` times; seconds from the moment that it
-    takes connections again until the daemon says `online` to a subscriber.
+    takes connections again until the daemon says `online` to a subscriber. The camera is away until it is missed at
+    least.
     """
     with ExitStack() as stack:
         clip = stack.enter_context(clips.opened([]))[0].path
@@ -59,27 +60,31 @@ def run(overrides: Sequence[str] = (), cycles: int = CYCLES, aways_s: Sequence[f
 
 
 def _cycle(part: "_Camera | _Broker", what: str, away_s: float, inbox: Inbox) -> float:
+    if what == "broker":
+        time.sleep(SETTLE_S)
     part.stop()
-    time.sleep(away_s)
+    gone_at = time.monotonic()
+    if what == "camera":  # one that is back before it is missed is never said to be online again
+        _wait_for(inbox, "camera/status", "offline")
+    time.sleep(max(0.0, gone_at + away_s - time.monotonic()))
     inbox.clear()
     part.start()
     back_at = time.monotonic()
     online_at = _wait_for(inbox, "camera/status" if what == "camera" else "status")
-    time.sleep(SETTLE_S)
     return max(0.0, online_at - back_at)
 
 
-def _wait_for(inbox: Inbox, topic: str) -> float:
-    """When the next `online` came there. Raises ServiceUnavailableError."""
+def _wait_for(inbox: Inbox, topic: str, status: str = "online") -> float:
+    """When the next such status came there. Raises ServiceUnavailableError."""
     deadline = time.monotonic() + 2 * PATIENCE_S
     while time.monotonic() < deadline:
         try:
             at, heard, text = inbox.get(1.0)
         except queue.Empty:
             continue
-        if heard == f"{MqttConfig().base_topic}/{DEVICE}/{topic}" and text == "online":
+        if heard == f"{MqttConfig().base_topic}/{DEVICE}/{topic}" and text == status:
             return at
-    raise ServiceUnavailableError(f"the daemon did not say online on {topic} within {2 * PATIENCE_S:.0f} s")
+    raise ServiceUnavailableError(f"the daemon did not say {status} on {topic} within {2 * PATIENCE_S:.0f} s")
 
 
 class _Camera:
