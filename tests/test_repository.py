@@ -80,6 +80,7 @@ def test_pictures_in_the_repository_are_the_portrait_or_made_of_it() -> None:
         "docs/working.png",
         "docs/timeline.png",
         "docs/dashboard.png",
+        "docs/tryit.png",
         "benchmarks/results/trend.png",
         "tests/golden/portrait.jpg",
     }
