@@ -123,6 +123,7 @@ def test_events_arrive_once_each_and_are_timed(tmp_path: Path) -> None:
         assert row["cpu_ms_per_event"] > 0
 
 
+@pytest.mark.soak
 def test_recovery_is_of_the_camera_and_of_the_broker(tmp_path: Path) -> None:
     if shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") is None:
         pytest.skip("mosquitto is not installed (tests/system_packages.sh installs it)")
