@@ -113,7 +113,7 @@ def test_what_comes_and_goes_for_long_leaves_nothing_behind(
     daemon = start("run", "--config", str(scene.settings), *plain(scene.proxy.port, **options))
     began_at = time.monotonic()
     curve: list[Open] = []
-    while len(curve) < WARM_UP + 3 or time.monotonic() < began_at + 60 * minutes:
+    while len(curve) < WARM_UP + 2 or time.monotonic() < began_at + 60 * minutes:
         scene.wait_until_all_is_well()
         number = len(curve)
         scene.lose_the_camera(number)

@@ -177,6 +177,7 @@ def test_several_hosts_want_jax_and_a_place(tmp_path: Path, capsys: pytest.Captu
 
 
 @pytest.mark.skipif(find_spec("jax") is None, reason="jax is not installed")
+@pytest.mark.soak  # for it takes a minute
 def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "f.csv", rows(84, 7))
     settings = ["width=4", "batch_size=16", "learning_rate=0.02", "dropout=0"]
