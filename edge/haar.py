@@ -35,11 +35,10 @@ class HaarDetector:
 
         window: look only there, at the same scale.
         """
-        whole = frame.whole
-        inside = whole if window is None else whole.common(window)
+        inside = frame.part(window)
         if inside is None:
             return []
-        shrink = max(1.0, whole.w / self._config.search_width)
+        shrink = max(1.0, frame.size[0] / self._config.search_width)
         grey = _shrunk(as_grey(inside.cut(frame.image)), shrink)
         smallest = max(1, round(self._config.min_face / shrink))
         boxes, hits = self._cascade.detectMultiScale2(

@@ -35,12 +35,11 @@ class MtcnnDetector:
 
         window: look only there, at the same scale.
         """
-        whole = frame.whole
-        inside = whole if window is None else whole.common(window)
+        inside = frame.part(window)
         if inside is None:
             return []
         picture = inside.cut(frame.image)
-        shrink = max(1.0, whole.w / self._config.search_width)
+        shrink = max(1.0, frame.size[0] / self._config.search_width)
         size = (max(1, round(inside.w / shrink)), max(1, round(inside.h / shrink)))
         small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA) if shrink > 1 else picture
         code = cv2.COLOR_GRAY2RGB if small.ndim == 2 else cv2.COLOR_BGR2RGB

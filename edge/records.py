@@ -39,6 +39,10 @@ class Frame:
         """The box of the whole picture."""
         return Box(0, 0, *self.size)
 
+    def part(self, window: "Box | None") -> "Box | None":
+        """What of `window` lies in the picture, all of it without one; None if they do not touch."""
+        return self.whole if window is None else self.whole.common(window)
+
 
 @dataclass(frozen=True, slots=True)
 class Box:

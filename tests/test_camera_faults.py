@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import Broker, Daemon, plain, wait_for
+from conftest import Broker, Daemon, Subscriber, plain, wait_for
 from edge.camera import LiveSource
 from edge.config import CameraConfig
 from mjpeg_server import MjpegCamera
@@ -24,18 +24,23 @@ def camera(clip_frames: list[np.ndarray]) -> Iterator[MjpegCamera]:
     server.close()
 
 
+@pytest.fixture
+def seeing(camera: MjpegCamera, broker: Broker, subscribe, start: Callable[..., Daemon]) -> tuple[Subscriber, Daemon]:
+    """A daemon that has found a face on the camera, and who hears it."""
+    subscriber = subscribe(broker.port)
+    daemon = start("run", "--source", camera.url, *plain(broker.port, **QUICK))
+    wait_for(lambda: subscriber.events(), "a face")
+    return subscriber, daemon
+
+
 def since_online(subscriber) -> list[str]:
     """What the camera was said to be since it was first online."""
     texts = subscriber.texts(CAMERA_STATUS)
     return texts[texts.index("online") :]
 
 
-def test_black_pictures_show_nobody_and_are_no_less_online(
-    camera: MjpegCamera, broker: Broker, subscribe, start: Callable[..., Daemon]
-) -> None:
-    subscriber = subscribe(broker.port)
-    daemon = start("run", "--source", camera.url, *plain(broker.port, **QUICK))
-    wait_for(lambda: subscriber.events(), "a face")
+def test_black_pictures_show_nobody_and_are_no_less_online(camera: MjpegCamera, seeing) -> None:
+    subscriber, daemon = seeing
     camera.mode = "black"
     wait_for(lambda: subscriber.events()[-1]["type"] == "end", "nobody is there")
     camera.mode = "run"
@@ -45,13 +50,9 @@ def test_black_pictures_show_nobody_and_are_no_less_online(
     assert (code, "Traceback" in err) == (0, False)
 
 
-def test_pictures_of_another_size_are_gone_on_with(
-    camera: MjpegCamera, broker: Broker, subscribe, start: Callable[..., Daemon]
-) -> None:
+def test_pictures_of_another_size_are_gone_on_with(camera: MjpegCamera, seeing) -> None:
     """OpenCV scales them to the size at which the stream was opened, and takes the new one when it is opened again."""
-    subscriber = subscribe(broker.port)
-    daemon = start("run", "--source", camera.url, *plain(broker.port, **QUICK))
-    wait_for(lambda: subscriber.events(), "a face")
+    subscriber, daemon = seeing
     camera.mode = "resize"
     seen = len(subscriber.texts(FACES))
     wait_for(lambda: len(subscriber.texts(FACES)) > seen + 5, "faces all the same")
@@ -65,12 +66,8 @@ def test_pictures_of_another_size_are_gone_on_with(
 
 
 @pytest.mark.parametrize("fault", ["garbage", "slow"])
-def test_what_is_no_stream_any_more_is_offline_and_comes_back(
-    camera: MjpegCamera, broker: Broker, subscribe, start: Callable[..., Daemon], fault: str
-) -> None:
-    subscriber = subscribe(broker.port)
-    daemon = start("run", "--source", camera.url, *plain(broker.port, **QUICK))
-    wait_for(lambda: subscriber.events(), "a face")
+def test_what_is_no_stream_any_more_is_offline_and_comes_back(camera: MjpegCamera, seeing, fault: str) -> None:
+    subscriber, daemon = seeing
     camera.mode = fault
     wait_for(lambda: subscriber.texts(CAMERA_STATUS)[-1] == "offline", "the camera is reported offline")
     camera.mode = "run"
