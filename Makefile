@@ -50,7 +50,7 @@ run: $(VENV)/ready
 
 test: $(VENV)/ready-dev $(TFLITE_RUNTIME_ENV)
 	sh tests/system_packages.sh
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 check: $(VENV)/ready-dev
 	$(BIN)/ruff format --check .

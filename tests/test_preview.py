@@ -50,7 +50,9 @@ class Screen:
         return tuple(map(int, self.tool("getwindowgeometry", window).rpartition("Geometry: ")[2].split("x")))
 
     def press(self, window: str, key: str) -> None:
+        """Press and let go of a key, and leave the window time: OpenCV keeps only the last key between two looks."""
         self.tool("windowfocus", window, "key", key)
+        time.sleep(0.5)
 
     def look(self, window: str, path: Path) -> np.ndarray:
         """The part of the screen where the window is."""
