@@ -1,5 +1,6 @@
 """From the configuration to the parts. The only place that picks implementations."""
 
+import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,11 +21,11 @@ from edge.search import FaceSearch
 from edge.tracker import Tracker
 
 
-def build_detector(config: DetectorConfig) -> FaceDetector:
-    """The face detector that the configuration names."""
+def build_detector(config: DetectorConfig, coarsest: float = math.inf) -> FaceDetector:
+    """The face detector that the configuration names. coarsest: the most that Haar's frames are shrunk by."""
     match config:
         case HaarConfig():
-            return HaarDetector(config)
+            return HaarDetector(config, coarsest)
         case MtcnnConfig():
             return MtcnnDetector(config)
         case _:

@@ -1,5 +1,6 @@
 """Face search with OpenCV's Haar cascade (Viola and Jones 2001): over a whole frame, and near a face that is known."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,10 +25,13 @@ FOLLOW_SIDE = 50  # px
 
 
 class HaarDetector:
-    """Searches frames, shrunk to `search_width`: by far the dearest step of the pipeline. One thread at a time."""
+    """Searches frames, shrunk to `search_width`: by far the dearest step of the pipeline. One thread at a time.
 
-    def __init__(self, config: HaarConfig) -> None:
-        self._config = config
+    coarsest: the most that a frame is shrunk by, however wide it is. The cascade sees no face below 24 px then.
+    """
+
+    def __init__(self, config: HaarConfig, coarsest: float = math.inf) -> None:
+        self._config, self._coarsest = config, coarsest
         self._cascade = _load_cascade(config)
 
     def detect(self, frame: Frame, window: Box | None = None) -> list[Face]:
@@ -38,7 +42,7 @@ class HaarDetector:
         inside = frame.part(window)
         if inside is None:
             return []
-        shrink = max(1.0, frame.size[0] / self._config.search_width)
+        shrink = max(1.0, min(frame.size[0] / self._config.search_width, self._coarsest))
         grey = _shrunk(as_grey(inside.cut(frame.image)), shrink)
         smallest = max(1, round(self._config.min_face / shrink))
         boxes, hits = self._cascade.detectMultiScale2(

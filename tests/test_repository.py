@@ -1,5 +1,6 @@
 """What stands beside the code: the unit, the README's promises, and what must never be committed."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -49,6 +50,17 @@ def test_the_unit_does_not_restart_on_a_config_error_and_leaves_proc_readable() 
     assert "Type=notify" in unit
     assert "RestartPreventExitStatus=78" in unit
     assert not re.search("^ProcSubset", unit, re.M)
+
+
+def test_the_installer_sends_32_bit_boards_to_the_package(tmp_path: Path) -> None:
+    # Nor is it root there: an installer that does not refuse must not install here.
+    for program, answer in (("dpkg", "armhf"), ("id", "1000")):
+        (tmp_path / program).write_text(f"#!/bin/sh\necho {answer}\n")
+        (tmp_path / program).chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run([ROOT / "systemd/install"], env=env, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "make deb DEB='12 armhf'" in done.stderr
 
 
 def test_every_file_that_the_papers_name_is_there() -> None:

@@ -70,6 +70,19 @@ def test_one_picture_gives_a_drawing_and_two_tables(tmp_path: Path) -> None:
     assert (difference > 60).mean() < 0.005
 
 
+def test_people_some_metres_away_are_found_in_a_large_picture(tmp_path: Path) -> None:
+    group = np.full((2600, 4000, 3), 120, np.uint8)
+    person = cv2.resize(cv2.imread(str(PORTRAIT)), (800, 800))
+    places = [(100, 100), (1600, 1700), (3100, 400)]
+    for x, y in places:
+        group[y : y + 800, x : x + 800] = person  # whose face is 150 px wide
+    done = image(picture(tmp_path / "group.png", group), "--json")
+    assert done.returncode == 0
+    found = [(x + w / 2, y + h / 2) for x, y, w, h in (face["box"] for face in json.loads(done.stdout)["faces"])]
+    for x, y in places:
+        assert any(abs(at[0] - x - 350) < 30 and abs(at[1] - y - 178) < 30 for at in found)
+
+
 def test_many_pictures_in_their_order_with_a_summary(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
