@@ -182,6 +182,7 @@ def simulate(
         _wait(lambda: not missing() and not any(link.queued for link in links), patience_s, None)
         after = resource.getrusage(resource.RUSAGE_SELF)
         offline = sum(dialer.offline for dialer in dialers)
+        queued = sum(link.queued for link in links)
     arrived = [entry for reader in counting for entry in reader.arrived.items()]
     delays_s = [first - published[identity] for identity, (_, first) in arrived if identity in published]
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -202,6 +203,7 @@ def simulate(
         "drops": sum(sum(link.drops.values()) - link.drops["live_dropped"] for link in links),
         "outages": _outages([outage for dialer in dialers for outage in dialer.outages]),
         "offline_at_the_end": offline,
+        "queued_at_the_end": queued,
     }
 
 
