@@ -66,6 +66,48 @@ for mine, other in zip(after.weights, model.weights, strict=True):
     )
 
 
+def test_a_sharpness_aware_step_takes_the_slope_from_uphill() -> None:
+    _on_torch(
+        "-c",
+        """
+import numpy as np, torch
+from training.config import TrainConfig
+from training.model import build_model
+from training.torch_loop import TorchLearner
+from training.torch_network import TorchNetwork
+
+config = TrainConfig(width=4, dropout=0.0, precision="float32", momentum=0.0, weight_decay=0.0, learning_rate=0.05,
+                     warmup_epochs=0, sharpness=0.3)
+first, random = build_model(4, 0.0, seed=1), np.random.default_rng(0)
+pixels = random.uniform(0, 255, (8, 48, 48, 1)).astype("float32")
+targets = np.eye(7, dtype="float32")[np.arange(8) % 7]
+learner = TorchLearner(config, first, 10)
+learner.learn(pixels, targets)
+
+by_hand = TorchNetwork(4, 0.0).take(first).train()
+weights = list(by_hand.parameters())
+x, t = torch.from_numpy(pixels.reshape(8, 1, 48, 48)), torch.from_numpy(targets)
+
+def slopes(n):
+    return torch.autograd.grad(torch.nn.functional.cross_entropy(by_hand(x[:n]), t[:n]), weights)
+
+up = slopes(4)
+statistics = [module.running_var.clone() for module in by_hand.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+length = torch.sqrt(sum((slope ** 2).sum() for slope in up))
+here = [weight.detach().clone() for weight in weights]
+with torch.no_grad():
+    for weight, slope in zip(weights, up):
+        weight += 0.3 * slope / length
+uphill = slopes(8)
+for mine, start, slope in zip(learner.network.parameters(), here, uphill, strict=True):
+    np.testing.assert_allclose(mine.detach().numpy(), (start - 0.05 * slope).numpy(), atol=1e-5)
+norms = [module for module in learner.network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+for norm, seen in zip(norms, statistics, strict=True):
+    np.testing.assert_allclose(norm.running_var.numpy(), seen.numpy(), rtol=1e-4)
+""",
+    )
+
+
 def test_a_student_learns_what_its_teacher_says(tmp_path: Path) -> None:
     """A teacher that calls everything fear: with no word of the labels, so does its student, which began elsewhere."""
     _on_torch(

@@ -210,15 +210,16 @@ def test_early_stopping_ends_a_run_without_gain(
     assert run.epochs_without_gain == 2
 
 
-def test_only_torch_has_teachers(tmp_path: Path, dataset: Dataset) -> None:
+@pytest.mark.parametrize(("name", "value"), [("teachers", "a_run"), ("sharpness", 0.1)])
+def test_what_only_torch_has(name: str, value: object, tmp_path: Path, dataset: Dataset) -> None:
     import keras
 
     from training.train import train
 
     if keras.backend.backend() == "torch":
         pytest.skip("this is torch")
-    with pytest.raises(ConfigError, match="teachers: only the torch backend"):
-        train(dataset, dataclasses.replace(TINY, teachers=str(tmp_path)), tmp_path / "r")
+    with pytest.raises(ConfigError, match=f"{name}: only the torch backend"):
+        train(dataset, dataclasses.replace(TINY, **{name: value}), tmp_path / "r")
 
 
 def test_tensorboard_logs_are_written_or_asked_for(tmp_path: Path, dataset: Dataset) -> None:

@@ -48,8 +48,9 @@ def train(
     Raises BadDataError, ConfigError, InputNotFoundError or DiskFullError.
     """
     on_torch = keras.backend.backend() == "torch"
-    if config.teachers and not on_torch:
-        raise ConfigError("teachers: only the torch backend learns from them; set KERAS_BACKEND=torch")
+    for name in ("teachers", "sharpness"):
+        if getattr(config, name) and not on_torch:
+            raise ConfigError(f"{name}: only the torch backend has it; set KERAS_BACKEND=torch")
     learned, validation = data.training_and_validation(dataset, config.validation_share, config.validation_seed)
     if not (len(learned) and len(validation)):
         raise BadDataError("too few Training rows for a validation split")
