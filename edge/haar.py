@@ -27,7 +27,7 @@ FOLLOW_SIDE = 50  # px
 class HaarDetector:
     """Searches frames, shrunk to `search_width`: by far the dearest step of the pipeline. One thread at a time.
 
-    coarsest: the most that a frame is shrunk by, however wide it is. The cascade sees no face below 24 px then.
+    coarsest: the most that a frame is shrunk by, however wide it is. Below 24 px of what is left no face is seen.
     """
 
     def __init__(self, config: HaarConfig, coarsest: float = math.inf) -> None:

@@ -36,8 +36,8 @@ class TrainConfig:
     weight_decay: float = 5e-4
     """In the L2 sense of SGD papers; `train.build_optimizer` turns it into Keras's decoupled decay."""
     sharpness: float = 0.0
-    """Radius of sharpness-aware minimization (Foret et al. 2021, arXiv:2010.01412), which suits noisy labels; 0 is off.
-    0.05 to 0.2 are usual; a step takes half as long again. Torch only."""
+    """Radius of sharpness-aware minimization (Foret et al. 2021, arXiv:2010.01412); 0 is off. Torch only.
+    With 0.1 and other changes beside it, the shipped network gained nothing (experiments.md)."""
     ema_momentum: float = 0.999
     """Per step, of the averaged weights that are saved. 0 saves the last weights as they are."""
     patience: int = 0

@@ -85,7 +85,7 @@ class TorchLearner:
     def _where_it_is_steeper(self, pixels: torch.Tensor, wanted: torch.Tensor) -> Iterator[None]:
         """Sharpness-aware minimization: within, the weights are a step uphill from where they are.
 
-        The way up is that of half of the batch, as of Du et al. (2022, arXiv:2110.03141): it costs half as much.
+        Foret et al. 2021, arXiv:2010.01412, but the way up is that of half of the batch: it costs half as much.
         """
         if not self._config.sharpness:
             yield
