@@ -279,6 +279,18 @@ def test_soft_targets_blend_label_and_votes() -> None:
     np.testing.assert_allclose(doubted[1], targets[1])
 
 
+def test_votes_can_stand_for_the_labels_that_such_faces_get() -> None:
+    # Of the faces that all taggers call neutral, FER2013 labels a quarter sad; those called happy, happy.
+    neutral, happy = [10] + [0] * 9, [0, 10] + [0] * 8
+    labels = [EMOTIONS.index(name) for name in ["sad"] * 100 + ["neutral"] * 300 + ["happy"] * 400]
+    dataset = _with_votes([neutral] * 400 + [happy] * 400, labels)
+    targets = soft_targets(dataset, label_share=0, smoothing=0.0, votes_as="labelled")
+    np.testing.assert_allclose(targets[0], targets[399], atol=1e-6)  # the votes alone decide
+    assert abs(targets[0][EMOTIONS.index("sad")] - 0.25) < 0.02
+    assert targets[400][EMOTIONS.index("happy")] > 0.97
+    np.testing.assert_allclose(targets.sum(axis=1), 1, atol=1e-6)
+
+
 def test_a_majority_is_more_than_half_of_all_taggers() -> None:
     votes = np.array([[0, 6, 0, 0, 0, 0, 0, 0, 4, 0], [0, 5, 0, 0, 0, 0, 0, 0, 5, 0]], np.float32)
     assert clear_majority(votes).tolist() == [EMOTIONS.index("happy"), -1]

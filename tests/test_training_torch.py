@@ -174,3 +174,54 @@ with pytest.raises(InputNotFoundError, match="none.tflite: no such file"):
     load_teacher(folder / "none.tflite")
 """,
     )
+
+
+def test_training_can_go_on_from_the_shipped_network() -> None:
+    """With batch normalizations again, in use and in training, it says what its float32 file says."""
+    _on_torch(
+        "-c",
+        """
+from pathlib import Path
+import numpy as np
+import torch
+from training import train
+from training.model import build_model
+from training.shipped import load_shipped
+from training.torch_network import TorchNetwork
+
+faces = np.random.default_rng(0).uniform(0, 255, (64, 6, 6)).astype(np.uint8).repeat(8, 1).repeat(8, 2)
+views = torch.from_numpy(faces[:, None].astype(np.float32))
+path, model = Path("../edge/models/float32.tflite"), build_model(32, 0.0)
+train._start_from(path, model, faces, on_torch=True)
+network = TorchNetwork(32, 0.0).take(model)
+with torch.no_grad():
+    wanted = torch.softmax(load_shipped(path)(views), dim=1)
+    np.testing.assert_allclose(torch.softmax(network.eval()(views), dim=1), wanted, atol=1e-4)
+    np.testing.assert_allclose(torch.softmax(network.train()(views), dim=1), wanted, atol=1e-2)
+""",
+    )
+
+
+def test_a_compiled_step_is_the_step() -> None:
+    _on_torch(
+        "-c",
+        """
+import dataclasses
+import numpy as np
+from training.config import TrainConfig
+from training.model import build_model
+from training.torch_loop import TorchLearner
+
+plain = TrainConfig(width=4, dropout=0.0, precision="float32", warmup_epochs=0)
+random = np.random.default_rng(0)
+pixels = random.uniform(0, 255, (8, 48, 48, 1)).astype("float32")
+targets = np.eye(7, dtype="float32")[np.arange(8) % 7]
+after = []
+for config in (plain, dataclasses.replace(plain, compiled=True)):
+    learner = TorchLearner(config, build_model(4, 0.0, seed=1), 10)
+    losses = [learner.learn(pixels, targets)[0] for _ in range(3)]
+    after.append([*learner.weights(), np.array(losses)])
+for mine, other in zip(*after, strict=True):
+    np.testing.assert_allclose(mine, other, atol=1e-3)
+""",
+    )

@@ -22,7 +22,7 @@ class Batches(keras.utils.PyDataset):
         self._images, self._config = dataset.images, config
         self.labels = dataset.labels
         """(n,) of the rows that are learned from."""
-        self._targets = soft_targets(dataset, config.label_share, config.label_smoothing, config.doubt)
+        self._targets = soft_targets(dataset, config.label_share, config.label_smoothing, config.doubt, config.votes_as)
         self._part, self._parts = part, parts
         self.seconds = 0.0
         """Spent on making batches, in all."""

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from edge.errors import BadDataError, InputNotFoundError
+from training.model import STAGES
 from training.torch_network import TorchNetwork
 
 MATRIX_OPS = ("CONV_2D", "FULLY_CONNECTED")
@@ -29,6 +30,31 @@ def load_shipped(path: Path) -> TorchNetwork:
     if layers:
         raise BadDataError(f"{path}: a network of another shape than this version trains: {', '.join(layers)}")
     return network
+
+
+def unfolded(folded: TorchNetwork, images: npt.NDArray[np.uint8]) -> TorchNetwork:
+    """A network that says the same, with batch normalizations that can be trained on.
+
+    What they would have measured is measured on `images`, (n, 48, 48) faces.
+    """
+    network = TorchNetwork(folded.logits.in_features // STAGES[-1][0], 0.0)
+    pixels = torch.from_numpy(images.astype(np.float32))[:, None]
+    for (_name, unit), (_, old) in zip(network.units(), folded.units(), strict=True):
+        old.register_forward_hook(lambda _, __, out, unit=unit, old=old: _measure(unit, old, out))
+    with torch.no_grad():
+        network.logits.load_state_dict(folded.logits.state_dict())
+        folded(pixels)
+    return network
+
+
+def _measure(unit: nn.Module, old: nn.Module, out: torch.Tensor) -> None:
+    """Give a convolution and its normalization what makes them say `out`, which the folded one said."""
+    norm, raw = unit.norm, out - old.conv.bias[:, None, None]
+    unit.conv.weight.copy_(old.conv.weight)
+    norm.running_mean.copy_(raw.mean(dim=(0, 2, 3)))
+    norm.running_var.copy_(raw.var(dim=(0, 2, 3)))
+    norm.weight.copy_(torch.sqrt(norm.running_var + norm.eps))
+    norm.bias.copy_(old.conv.bias + norm.running_mean)
 
 
 def _matrices(path: Path) -> dict[str, list[npt.NDArray[np.float32]]]:

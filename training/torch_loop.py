@@ -39,6 +39,7 @@ class TorchLearner:
         self._config, self._steps_per_epoch = config, steps_per_epoch
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.network = TorchNetwork(config.width, config.dropout).take(first).to(self._device)
+        self._logits = torch.compile(self.network) if config.compiled else self.network
         self._judged = TorchNetwork(config.width, 0.0).to(self._device)
         self._norms = [module for module in self.network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
         self._optimizer, self._kept = self._build_optimizer()
@@ -75,7 +76,7 @@ class TorchLearner:
     def _slope(self, pixels: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Leave the gradient with the parameters; returns the loss and the logits."""
         with self._precision():
-            logits = self.network(pixels)
+            logits = self._logits(pixels)
         loss = torch.nn.functional.cross_entropy(logits, wanted)
         self._optimizer.zero_grad()
         loss.backward()

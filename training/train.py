@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
 from edge.errors import BadDataError, ConfigError
 from edge.labels import EMOTIONS
@@ -18,6 +19,9 @@ from training.evaluate import load_keras
 from training.model import build_model
 from training.progress import Progress
 from training.run import AVERAGE_EVERY, Average, Run, as_numpy, load_rows
+
+START_FACES = 1024
+"""Faces on which the normalizations of a TFLite file's network are measured anew."""
 
 
 def build_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
@@ -48,7 +52,7 @@ def train(
     Raises BadDataError, ConfigError, InputNotFoundError or DiskFullError.
     """
     on_torch = keras.backend.backend() == "torch"
-    for name in ("teachers", "sharpness"):
+    for name in ("teachers", "sharpness", "compiled"):
         if getattr(config, name) and not on_torch:
             raise ConfigError(f"{name}: only the torch backend has it; set KERAS_BACKEND=torch")
     learned, validation = data.training_and_validation(dataset, config.validation_share, config.validation_seed)
@@ -59,7 +63,7 @@ def train(
     # Before sharing: each process judges it by itself.
     deployed = build_model(config.width, config.dropout, seed=config.seed, mirror=config.mirror)
     if config.start:
-        _start_from(Path(config.start), deployed)
+        _start_from(Path(config.start), deployed, learned.images, on_torch)
     run = Run(folder, config, Batches(learned, config, part, parts), validation, deployed, [])
     folder.mkdir(parents=True, exist_ok=True)
     if not resume and (folder / "state.npz").exists():
@@ -100,12 +104,19 @@ def _require_withheld(folder: Path, validation: Dataset) -> None:
         )
 
 
-def _start_from(folder: Path, model: keras.Model) -> None:
-    """Give a network the weights of a run. Raises BadDataError for one of another shape."""
+def _start_from(start: Path, model: keras.Model, faces: npt.NDArray[np.uint8], on_torch: bool) -> None:
+    """Give a network the weights of a run or of a float32 TFLite file. Raises BadDataError for one of another shape."""
     try:
-        model.set_weights(load_keras(folder / "model.keras").get_weights())
+        if start.suffix != ".tflite":
+            model.set_weights(load_keras(start / "model.keras").get_weights())
+            return
+        if not on_torch:
+            raise ConfigError("start: only the torch backend can start from a TFLite file; set KERAS_BACKEND=torch")
+        from training import shipped
+
+        shipped.unfolded(shipped.load_shipped(start), faces[:START_FACES]).give(model)
     except ValueError as error:
-        raise BadDataError(f"{folder}: start: a network of another shape: {str(error).splitlines()[0]}") from error
+        raise BadDataError(f"{start}: start: a network of another shape: {str(error).splitlines()[0]}") from error
 
 
 def _train_on_torch(run: Run, resume: bool, _part: int, _parts: int) -> None:
