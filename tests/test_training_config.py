@@ -36,6 +36,7 @@ def test_a_runs_settings_read_back(tmp_path: Path) -> None:
         ({"momentum": 1}, "momentum: must be at least 0 and below 1"),
         ({"learning_rate": -1}, "learning_rate: must be above 0"),
         ({"width": 10**9}, "width: must be at most 512"),
+        ({"width": 16, "compiled": True}, "compiled: takes a width of 32 or more"),
     ],
 )
 def test_a_wrong_setting_is_named(values: dict[str, object], says: str) -> None:

@@ -212,13 +212,13 @@ from training.config import TrainConfig
 from training.model import build_model
 from training.torch_loop import TorchLearner
 
-plain = TrainConfig(width=4, dropout=0.0, precision="float32", warmup_epochs=0)
+plain = TrainConfig(width=32, dropout=0.0, precision="float32", warmup_epochs=0)
 random = np.random.default_rng(0)
 pixels = random.uniform(0, 255, (8, 48, 48, 1)).astype("float32")
 targets = np.eye(7, dtype="float32")[np.arange(8) % 7]
 after = []
 for config in (plain, dataclasses.replace(plain, compiled=True)):
-    learner = TorchLearner(config, build_model(4, 0.0, seed=1), 10)
+    learner = TorchLearner(config, build_model(32, 0.0, seed=1), 10)
     losses = [learner.learn(pixels, targets)[0] for _ in range(3)]
     after.append([*learner.weights(), np.array(losses)])
 for mine, other in zip(*after, strict=True):

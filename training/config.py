@@ -117,6 +117,10 @@ class TrainConfig:
             raise ConfigError(f"learning_rate: must be above 0, not {self.learning_rate}")
         if self.width > WIDTH_MAX:
             raise ConfigError(f"width: must be at most {WIDTH_MAX}, not {self.width}")
+        if self.compiled and self.width < COMPILED_WIDTH_MIN:
+            raise ConfigError(
+                f"compiled: takes a width of {COMPILED_WIDTH_MIN} or more: torch's compiler may end the process on others"
+            )
         if not 0 < self.validation_share < 1:
             raise ConfigError(f"validation_share: must lie between 0 and 1, both excluded, not {self.validation_share}")
 
@@ -125,6 +129,7 @@ class TrainConfig:
         path.write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n")
 
 
+COMPILED_WIDTH_MIN = 32  # torch 2.13 corrupted its heap at widths of 4, 8 and 16
 WIDTH_MAX = 512  # 280 M parameters
 _SHARES = ("label_share", "label_smoothing", "balance_strength", "flip", "erasing", "mixup_share", "contrast")
 _SHARES += ("doubt", "damage", "teacher_share", "calibration_share")
