@@ -119,7 +119,7 @@ class TrainConfig:
             raise ConfigError(f"width: must be at most {WIDTH_MAX}, not {self.width}")
         if self.compiled and self.width < COMPILED_WIDTH_MIN:
             raise ConfigError(
-                f"compiled: takes a width of {COMPILED_WIDTH_MIN} or more: torch's compiler may end the process on others"
+                f"compiled: takes a width of {COMPILED_WIDTH_MIN} or more; torch's compiler may crash on less"
             )
         if not 0 < self.validation_share < 1:
             raise ConfigError(f"validation_share: must lie between 0 and 1, both excluded, not {self.validation_share}")
