@@ -42,8 +42,8 @@ class HaarConfig(Settings):
     kind: Literal["haar"] = "haar"
     cascade: FilePath | None = None
     search_width: Annotated[int, Field(ge=40, le=8192)] = 480
-    scale_factor: Annotated[float, Field(ge=1.01, le=4)] = 1.2
-    min_neighbors: Annotated[int, Field(ge=0, le=100)] = 4
+    scale_factor: Annotated[float, Field(ge=1.01, le=4)] = 1.19
+    min_neighbors: Annotated[int, Field(ge=0, le=100)] = 6
     min_face: Annotated[int, Field(ge=1, le=8192)] = 48
     follow_neighbors: Annotated[int, Field(ge=0, le=100)] = 1
 
@@ -73,7 +73,8 @@ DetectorConfig = Annotated[
 class SearchConfig(Settings):
     """When the whole picture is searched; between, known faces are followed."""
 
-    interval_s: Annotated[float, Field(ge=0, le=3600)] = 0.5
+    interval_s: Annotated[float, Field(ge=0, le=3600)] = 0.25
+    steady_interval_s: Annotated[float, Field(ge=0, le=3600)] = 1.0
     empty_interval_s: Annotated[float, Field(ge=0, le=3600)] = 0.1
     join_after_s: Annotated[float, Field(ge=0, le=3600)] = 0.2
     skip_still: bool = True
@@ -85,7 +86,7 @@ class TrackerConfig(Settings):
 
     min_overlap: Probability = 0.25
     confirm_frames: Annotated[int, Field(ge=1, le=1000)] = 3
-    sure_confidence: Annotated[float, Field(ge=0)] = 8.0
+    sure_confidence: Annotated[float, Field(ge=0)] = 9.0
     coast_s: Seconds = 0.8
     box_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.5
 

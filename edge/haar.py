@@ -1,7 +1,7 @@
 """Face search with OpenCV's Haar cascade (Viola and Jones 2001): over a whole frame, and near a face that is known."""
 
 import math
-from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import cv2
@@ -11,23 +11,47 @@ import numpy.typing as npt
 from edge.config import HaarConfig
 from edge.errors import ConfigError
 from edge.preprocess import as_grey
-from edge.records import Box, Face, Frame
+from edge.records import SAME_FACE, Box, Face, Frame, distinct
 
 CASCADE = "haarcascade_frontalface_default.xml"
 # Debian's python3-opencv keeps the cascades in a package of their own (opencv-data).
 DEBIAN_CASCADES = Path("/usr/share/opencv4/haarcascades")
 
-# The search near a known face: shrunk so that the face has one of the cascade's sizes (24 px times a power of
-# FOLLOW_SCALE), and tried at that size alone. It is the first size for which OpenCV steps by single pixels and not by
-# two: below it ten times as many faces are missed. Sweeps tell when a face has become larger or smaller.
-FOLLOW_SCALE = 1.2
-FOLLOW_SIDE = 50  # px
+WINDOW = 24  # px; the smallest face that the cascade sees
+
+# A whole frame is first searched coarsely, in halves of its size: OpenCV steps by two pixels as long as a face is below
+# twice the window (and by single ones above, which is four times the work). One hit makes a candidate, which is then
+# searched for finely, at sizes for which the steps are single. On 258 pictures, the test clips' at random sizes, that
+# takes 0.63 of the time of searching all of it finely (1.2/4) and finds 94 % in place of 90 %, with fewer false ones.
+OCTAVE_LARGEST = 2 * WINDOW - 2
+FINE_SIDE = 60  # px of a face
+FINE_REACH = 0.3  # of its side
+
+# The search near a known face, at its size alone: sweeps tell when a face has become larger or smaller. At first hardly
+# beside its place, since most faces hardly move between two frames: on eight test clips that takes 0.4 of the time of
+# looking farther at once, loses half as many faces, and boxes tremble half as much.
+FOLLOW_SIDE = 50  # px of the face; one for which the steps are single
+NEXT_TO = 0.06  # of its side
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Which faces to look for, in pixels of the picture that is searched."""
+
+    smallest: int
+    largest: int
+    step: float
+    """Ratio of one size to the next; OpenCV counts them from the window's own."""
+
+
+FINE_SIZES = Sizes(round(0.7 * FINE_SIDE), round(1.4 * FINE_SIDE), 1.1)  # candidates may be wrong by two coarse steps
+FOLLOW_SIZES = Sizes(FOLLOW_SIDE - 2, FOLLOW_SIDE + 2, FOLLOW_SIDE / WINDOW)
 
 
 class HaarDetector:
-    """Searches frames, shrunk to `search_width`: by far the dearest step of the pipeline. One thread at a time.
+    """Searches frames, shrunk until `min_face` is 24 px, or to `search_width`: by far the dearest step of the pipeline.
 
-    coarsest: the most that a frame is shrunk by, however wide it is. Below 24 px of what is left no face is seen.
+    One thread at a time. coarsest: the most that a frame is shrunk by, however wide it is.
     """
 
     def __init__(self, config: HaarConfig, coarsest: float = math.inf) -> None:
@@ -42,17 +66,30 @@ class HaarDetector:
         inside = frame.part(window)
         if inside is None:
             return []
-        shrink = max(1.0, min(frame.size[0] / self._config.search_width, self._coarsest))
-        grey = _shrunk(as_grey(inside.cut(frame.image)), shrink)
-        smallest = max(1, round(self._config.min_face / shrink))
-        boxes, hits = self._cascade.detectMultiScale2(
-            grey,
-            scaleFactor=self._config.scale_factor,
-            minNeighbors=self._config.min_neighbors,
-            minSize=(smallest, smallest),
-        )
-        faces = [_face(box, count, shrink, inside) for box, count in zip(boxes, hits, strict=True)]
-        return sorted(faces, key=lambda face: -face.box.w)
+        faces = [face for place in self._candidates(frame, inside) for face in self._fine(frame, place)]
+        found = distinct(sorted(faces, key=lambda face: -face.confidence))
+        return sorted(found, key=lambda face: -face.box.w)
+
+    def _candidates(self, frame: Frame, inside: Box) -> list[Box]:
+        """Where a face may be."""
+        smallest = max(self._config.min_face / WINDOW, frame.size[0] / self._config.search_width)
+        shrink = max(1.0, min(smallest, self._coarsest))
+        # The smallest face may be larger than the window at the scale that the frame is shrunk to.
+        least = max(WINDOW, round(self._config.min_face / shrink))
+        grey, found = _shrunk(as_grey(inside.cut(frame.image)), shrink), []
+        while min(grey.shape) >= WINDOW:
+            if least <= OCTAVE_LARGEST:
+                hits = self._cascade.search(grey, Sizes(least, OCTAVE_LARGEST, self._config.scale_factor), neighbors=0)
+                found += [_in_frame(hit, shrink, inside) for hit in hits]
+            grey, shrink, least = _shrunk(grey, 2.0), shrink * 2, max(WINDOW, least // 2)
+        return _places(found)
+
+    def _fine(self, frame: Frame, box: Box) -> list[Face]:
+        patch = frame.whole.common(box.grown(round(FINE_REACH * box.w)))
+        if patch is None:
+            return []
+        found = self._cascade.search_part(frame, patch, box.w / FINE_SIDE, FINE_SIZES, self._config.min_neighbors)
+        return [face for face in found if face.box.w >= self._config.min_face]
 
 
 class HaarFollower:
@@ -71,19 +108,16 @@ class HaarFollower:
         reach: how far from the box to look, in shares of its side.
         """
         side = max(box.w, box.h)
-        patch = frame.whole.common(box.grown(round(reach * side)))
-        if patch is None:
-            return None
-        shrink = side / FOLLOW_SIDE
-        boxes, hits = self._cascade.detectMultiScale2(
-            _shrunk(as_grey(patch.cut(frame.image)), shrink),
-            scaleFactor=FOLLOW_SCALE,
-            minNeighbors=self._config.follow_neighbors,
-            minSize=(FOLLOW_SIDE - 2, FOLLOW_SIDE - 2),
-            maxSize=(FOLLOW_SIDE + 2, FOLLOW_SIDE + 2),
-        )
-        faces = [_face(found, count, shrink, patch) for found, count in zip(boxes, hits, strict=True)]
-        return max(faces, key=lambda face: face.box.overlap(box), default=None)
+        for within in (min(NEXT_TO, reach), reach):
+            patch = frame.whole.common(box.grown(round(within * side)))
+            if patch is None:
+                return None
+            faces = self._cascade.search_part(
+                frame, patch, side / FOLLOW_SIDE, FOLLOW_SIZES, self._config.follow_neighbors
+            )
+            if faces:
+                return max(faces, key=lambda face: face.box.overlap(box))
+        return None
 
 
 def _shrunk(grey: npt.NDArray[np.uint8], shrink: float) -> npt.NDArray[np.uint8]:
@@ -96,12 +130,48 @@ def _shrunk(grey: npt.NDArray[np.uint8], shrink: float) -> npt.NDArray[np.uint8]
     )
 
 
-def _face(box: Sequence[int], hits: int, shrink: float, inside: Box) -> Face:
-    x, y, w, h = (round(float(side) * shrink) for side in box)
-    return Face(Box(inside.x + x, inside.y + y, w, h), confidence=float(hits))
+def _places(hits: list[Face]) -> list[Box]:
+    """The mean boxes of hits that belong together."""
+    groups: list[list[Box]] = []
+    for box in (hit.box for hit in hits):
+        group = next((group for group in groups if group[0].overlap(box) >= SAME_FACE), None)
+        if group is None:
+            groups.append([box])
+        else:
+            group.append(box)
+    return [
+        Box(*(round(sum(sides) / len(group)) for sides in zip(*map(astuple, group), strict=True))) for group in groups
+    ]
 
 
-def _load_cascade(config: HaarConfig) -> cv2.CascadeClassifier:
+def _in_frame(hit: Face, shrink: float, inside: Box) -> Face:
+    """A face found in a part of the frame that was shrunk, in pixels of the frame."""
+    x, y, w, h = (round(side * shrink) for side in (hit.box.x, hit.box.y, hit.box.w, hit.box.h))
+    return Face(Box(inside.x + x, inside.y + y, w, h), hit.confidence)
+
+
+class _Cascade:
+    def __init__(self, cascade: cv2.CascadeClassifier) -> None:
+        self._cascade = cascade
+
+    def search(self, grey: npt.NDArray[np.uint8], sizes: Sizes, neighbors: int) -> list[Face]:
+        """The faces of a grey picture, in its pixels, unordered; with 0 neighbours every single hit."""
+        boxes, hits = self._cascade.detectMultiScale2(
+            grey,
+            scaleFactor=sizes.step,
+            minNeighbors=neighbors,
+            minSize=(sizes.smallest, sizes.smallest),
+            maxSize=(sizes.largest, sizes.largest),
+        )
+        return [Face(Box(*map(int, box)), float(count)) for box, count in zip(boxes, hits, strict=True)]
+
+    def search_part(self, frame: Frame, part: Box, shrink: float, sizes: Sizes, neighbors: int) -> list[Face]:
+        """The faces in a part of a frame, in the frame's pixels. sizes: in those of the part when it is shrunk."""
+        hits = self.search(_shrunk(as_grey(part.cut(frame.image)), shrink), sizes, neighbors)
+        return [_in_frame(hit, shrink, part) for hit in hits]
+
+
+def _load_cascade(config: HaarConfig) -> _Cascade:
     path = config.cascade or _installed_cascade()
     if not path.is_file():
         raise ConfigError(f"detector.cascade: {path}: no such file")
@@ -112,7 +182,7 @@ def _load_cascade(config: HaarConfig) -> cv2.CascadeClassifier:
         loaded = False
     if not loaded:
         raise ConfigError(f"detector.cascade: {path}: not a Haar cascade that OpenCV can read")
-    return cascade
+    return _Cascade(cascade)
 
 
 def _installed_cascade() -> Path:

@@ -21,7 +21,7 @@ def cells_of(frame: Frame) -> Cells:
     columns = min(COLUMNS, width)
     rows = max(1, round(height * columns / width))
     sparse = frame.image[:: ROWS_SKIPPED if height >= ROWS_SKIPPED * rows else 1]
-    return as_grey(np.asarray(cv2.resize(sparse, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8))
+    return np.asarray(cv2.resize(as_grey(sparse), (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def changed_part(before: Cells | None, now: Cells, frame: Frame) -> Box | None:

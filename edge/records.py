@@ -1,5 +1,6 @@
 """What flows through the pipeline. Frozen; arrays inside are never compared by `==`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -91,6 +92,18 @@ class Face:
 
     box: Box
     confidence: float
+
+
+SAME_FACE = 0.3  # intersection over union from which two boxes are one face; neighbours overlap less
+
+
+def distinct(faces: Sequence[Face]) -> list[Face]:
+    """Without those that an earlier one of the list covers."""
+    kept: list[Face] = []
+    for face in faces:
+        if all(face.box.overlap(other.box) < SAME_FACE for other in kept):
+            kept.append(face)
+    return kept
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,12 @@ from typing import Protocol
 from edge.config import SearchConfig
 from edge.motion import Cells, cells_of, changed_part
 from edge.pipeline import FaceDetector
-from edge.records import Box, Face, Frame
+from edge.records import SAME_FACE, Box, Face, Frame, distinct
 
 WHOLE_EVERY_S = 5.0  # a face that a sweep missed and that sits still afterwards is found by then
 REACH = 0.25  # of a face's side: it moves less between two frames
 CATCH_UP_REACH = 0.8  # and less than this while it was searched for
 MARGIN = 1 / 8  # of the frame's width, around what changed: a face's edge may look like what was behind it
-SAME_FACE = 0.3  # intersection over union from which two boxes are one face; neighbours overlap less
 LOST_SPEEDUP = 3  # sweeps come so much sooner while a known face is not found near its place
 
 
@@ -65,6 +64,7 @@ class FaceSearch:
         self._swept: Cells | None = None
         self._swept_at = self._swept_whole_at = -float("inf")
         self._faces: list[Face] = []
+        self._steady = False  # the last sweep found the faces that are followed, and no other
         self.slowdown = 1
         """Sweeps come so many times more rarely than configured: of a device that is too hot or too slow."""
         self._still_frames = self._sweeps = 0
@@ -86,7 +86,7 @@ class FaceSearch:
     def clear(self) -> None:
         """Forget what was seen: what comes next is another picture."""
         self._sweep = self._searched = self._swept = None
-        self._faces = []
+        self._faces, self._steady = [], False
 
     def find(self, frame: Frame, known: Sequence[Box]) -> list[Face]:
         """The faces of the next frame. known: where faces were in the frame before."""
@@ -115,9 +115,13 @@ class FaceSearch:
         return Box(x, y, max(1, round(right * width) - x), max(1, round(bottom * height) - y))
 
     def _is_due(self, at: float, known: Sequence[Box], followed: Sequence[Face]) -> bool:
-        interval_s = self._config.interval_s if known else self._config.empty_interval_s
         if len(followed) < len(known):
-            interval_s /= LOST_SPEEDUP
+            self._steady = False
+            interval_s = self._config.interval_s / LOST_SPEEDUP
+        elif known:
+            interval_s = self._config.steady_interval_s if self._steady else self._config.interval_s
+        else:
+            interval_s = self._config.empty_interval_s
         return at - self._swept_at >= interval_s * self.slowdown
 
     def _begin(self, frame: Frame, cells: Cells, region: Box, all_found: bool) -> _Sweep | None:
@@ -155,6 +159,7 @@ class FaceSearch:
                 faces[followed.index(same[0])] = Face(face.box.centred_on(same[0].box), face.confidence)
             elif (now := self._now(face, sweep.frame, frame, known)) is not None:
                 faces.append(now)
+        self._steady = len(faces) == len(followed) > 0
         return distinct(faces)
 
     def _now(self, face: Face, seen_in: Frame, frame: Frame, known: Sequence[Box]) -> Face | None:
@@ -166,12 +171,3 @@ class FaceSearch:
             return Face(found.box, face.confidence)
         # A known face that was missed near its place is rather there than gone.
         return face if any(face.box.overlap(box) >= SAME_FACE for box in known) else None
-
-
-def distinct(faces: Sequence[Face]) -> list[Face]:
-    """Without those that an earlier one of the list covers."""
-    kept: list[Face] = []
-    for face in faces:
-        if all(face.box.overlap(other.box) < SAME_FACE for other in kept):
-            kept.append(face)
-    return kept

@@ -13,8 +13,8 @@ from edge.app import build_pipeline, build_search, build_source
 from edge.classifier import TfliteClassifier
 from edge.config import Config
 from edge.errors import EndOfStream
-from edge.records import Box, Face, Frame
-from edge.search import FaceSearch, distinct
+from edge.records import Box, Face, Frame, distinct
+from edge.search import FaceSearch
 from fakes import EPOCH
 
 SHOWN = slice(round(clip.ENTER_S * clip.FPS), round(clip.LEAVE_S * clip.FPS))
@@ -99,14 +99,33 @@ def test_only_what_changed_is_searched(recorder: Recorder) -> None:
 
 def test_whole_pictures_come_at_their_interval_and_sooner_while_nobody_is_known(recorder: Recorder) -> None:
     frames = as_frames(noise(60), fps=30)
-    with search_with(recorder, interval_s=0.5, empty_interval_s=0.1) as search:
+    with search_with(recorder, interval_s=0.5, steady_interval_s=1.0, empty_interval_s=0.1) as search:
         for frame in frames:
             search.find(frame, [Box(200, 100, 100, 100)])
-        assert search.figures["sweeps"] == 4
+        assert search.figures["sweeps"] == 2  # the first found nobody new, so the next can wait for a second
         search.slowdown = 2
         for frame in frames:
             search.find(Frame(frame.image, 0, 0.0, EPOCH, frame.media_time + 2), [])
         assert search.figures["sweeps"] == pytest.approx(4 + 2 / 0.2, abs=2)
+
+
+def test_a_face_that_came_or_was_lost_brings_the_next_search_sooner(recorder: Recorder) -> None:
+    face, other = Face(Box(200, 100, 100, 100), 9.0), Face(Box(400, 100, 100, 100), 9.0)
+    frames = as_frames(noise(60), fps=30)
+
+    def sweeps(found: list[Face], known: list[Box]) -> int:
+        recorder.detect = lambda frame, window=None: found  # type: ignore[method-assign]
+        with search_with(recorder, interval_s=0.5, steady_interval_s=2.0, join_after_s=0) as search:
+            for frame in frames:
+                search.find(frame, known)
+            return search.figures["sweeps"]
+
+    assert sweeps([face], [face.box]) == 1
+    assert sweeps([face, other], [face.box]) == 4
+    lost = recorder.near
+    recorder.near = lambda frame, box, reach: None  # type: ignore[method-assign]
+    assert sweeps([], [face.box]) > 4
+    recorder.near = lost  # type: ignore[method-assign]
 
 
 def test_a_sweep_of_a_file_joins_after_its_time(recorder: Recorder) -> None:
