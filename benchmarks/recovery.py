@@ -25,7 +25,7 @@ from edge.watch import Subscriber
 CYCLES, AWAYS_S = 3, (2.0, 20.0, 50.0)
 STREAM_FPS = 15.0
 LOOK_S = 0.02
-SETTLE_S = 12.0  # before the next loss: a connection that stood for less than ten seconds counts as the same outage
+SETTLE_S = 4.0  # before the next loss: a connection that stood for less than two seconds counts as the same outage
 
 
 def run(overrides: Sequence[str] = (), cycles: int = CYCLES, aways_s: Sequence[float] | None = None) -> dict[str, Any]:

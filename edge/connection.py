@@ -1,6 +1,7 @@
 """One MQTT connection, with what a person must know when there is none. Used by daemon, `check` and `watch`."""
 
 import secrets
+import socket
 import ssl
 import threading
 import zlib
@@ -21,6 +22,8 @@ from edge.errors import ConfigError, ServiceUnavailableError
 PROTOCOLS = {"5": paho.MQTTv5, "3.1.1": paho.MQTTv311}
 IN_FLIGHT_MAX = 20  # unacknowledged QoS 1 messages; past its own window of this size paho would queue inside
 CONNACK_TIMEOUT_S = 5.0
+REACH_S = 4.0  # for TCP; its packets go out after 0, 1 and 3 s, so a network that is back is found within 2 s
+SILENCE_S = 8.0  # without a sign from the other end's TCP while something is sent; else it would try for minutes
 UNSUPPORTED_PROTOCOL, BAD_PASSWORD, NOT_AUTHORIZED = 132, 134, 135  # MQTT 5.0, 2.4; paho maps 3.1.1's to them
 END_REASONS = {
     128: "the broker closed it, or the network failed",  # what paho says of every end without a DISCONNECT
@@ -60,11 +63,14 @@ class Connection:
         self._answer: ReasonCode | None = None
         self.end_reason: str = ""
         self.acknowledged: deque[tuple[int, ReasonCode]] = deque()
+        self.window = IN_FLIGHT_MAX
+        """QoS 1 messages that may be unacknowledged at once; the broker may want fewer (MQTT 5.0, 3.2.2.3.3)."""
         self.client = paho.Client(
             CallbackAPIVersion.VERSION2, client_id, protocol=PROTOCOLS[protocol], reconnect_on_failure=False
         )
         self.client.max_inflight_messages_set(IN_FLIGHT_MAX)
-        self.client.connect_timeout = CONNACK_TIMEOUT_S
+        self.client.connect_timeout = REACH_S
+        self.client.on_socket_open = _bound_silence
         self.client.on_connect = self._on_connect
         self.client.on_disconnect = self._on_disconnect
         self.client.on_publish = self._on_publish
@@ -121,6 +127,7 @@ class Connection:
         self.client.on_connect = self.client.on_disconnect = self.client.on_publish = None
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
+        self.window = min(IN_FLIGHT_MAX, getattr(properties, "ReceiveMaximum", IN_FLIGHT_MAX))
         self._answer = reason
         self._answered.set()
 
@@ -135,6 +142,10 @@ class Connection:
         # paho holds its lock here: taking one of ours that is also held during a publish would deadlock.
         self.acknowledged.append((mid, reason))
         self._wake()
+
+
+def _bound_silence(client: Any, userdata: Any, opened: socket.socket) -> None:
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * SILENCE_S))
 
 
 def signature(packet: int, signed: str | None, protocol: str) -> Properties | None:

@@ -4,6 +4,7 @@ What has to survive a connection stands here and not in the MQTT client: the spo
 the newest text of every retained topic, which is sent again on each new connection.
 """
 
+import itertools
 import logging
 import secrets
 import threading
@@ -17,7 +18,7 @@ from paho.mqtt.packettypes import PacketTypes
 from edge.backoff import Backoff
 from edge.commands import Command
 from edge.config import MqttConfig
-from edge.connection import IN_FLIGHT_MAX, BrokerRefusesError, Connection, Dialer, signature
+from edge.connection import BrokerRefusesError, Connection, Dialer, signature
 from edge.discovery import Announcement
 from edge.errors import ServiceUnavailableError
 from edge.hearing import Hearing
@@ -30,7 +31,7 @@ from edge.spool import Spool
 log = logging.getLogger(__name__)
 
 FAREWELL_S = 1.0  # for the last messages of a clean exit
-STEADY_S = 10.0  # a connection that stood for less is no reason to try again at the shortest interval
+STEADY_S = 2.0  # a connection that stood for less is no reason to try again at the shortest interval
 BRISK_FOR_S = 60.0  # a broker that was away for less is found within some seconds
 RIVAL_MAX_S = 3600.0  # between tries while another client of our id throws us out: no war of reconnects
 CHECK_S = 1.0  # between looks at a connection that gave no sign
@@ -244,15 +245,17 @@ class MqttLink:
                 snapshots.begin(connection)
 
     def _send(self, connection: Connection) -> None:
+        room = max(0, connection.window - len(self._in_flight))
         with self._lock:
-            states = [(topic, self._retained[topic]) for topic in self._unsent]
-            self._unsent.clear()
+            states = [(topic, self._retained[topic]) for topic in itertools.islice(self._unsent, room)]
+            for topic, _ in states:
+                del self._unsent[topic]
             passing = list(self._passing.items())
             self._passing.clear()
         # Events first, so that none follows `stopped`.
         if not self._in_flight:
             self._heard_at = time.monotonic()
-        for row in self._spool.after(self._last_sent, max(0, IN_FLIGHT_MAX - len(self._in_flight))):
+        for row in self._spool.after(self._last_sent, room - len(states)):
             self._in_flight[connection.publish(row.topic, row.payload, qos=1, retain=False)] = row.number
             self._last_sent = row.number
         for topic, text in states:

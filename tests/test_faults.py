@@ -1,16 +1,18 @@
 """Brokers that fail in ways that TCP does not tell, by way of a faulty proxy."""
 
 import logging
+import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from conftest import Broker, wait_for
+from edge.backoff import Backoff
 from edge.config import MqttConfig, SpoolConfig
 from edge.connection import Dialer
 from edge.messages import Origin, Topics
@@ -20,6 +22,7 @@ from edge.spool import Spool
 from fakes import frame
 from proxy import Proxy
 from publisher import event
+from strict_broker import StrictBroker
 
 ORIGIN, TOPICS = Origin("pi", "camera", "0" * 12), Topics("emotiond", "pi")
 SIGHT = Sight(frame(), [], [])
@@ -38,7 +41,7 @@ def link_to() -> Iterator[Callable[..., MqttLink]]:
     with ExitStack() as stack:
 
         def connect(port: int, client_id: str = "emotiond-pi", **settings: object) -> MqttLink:
-            config = MqttConfig(broker="127.0.0.1", port=port, **{**QUICK, **settings})
+            config = MqttConfig(port=port, **{"broker": "127.0.0.1", **QUICK, **settings})
             spool = stack.enter_context(Spool(SpoolConfig()))
             link = MqttLink(config, Dialer(config, client_id), TOPICS, ["camera"], spool, lambda *_: None)
             return stack.enter_context(link)
@@ -71,6 +74,7 @@ def test_a_connection_that_is_dead_in_silence_is_given_up_and_nothing_is_lost(
     proxy.cut()
     link.publish(event(3), ORIGIN)
     wait_for(lambda: link.queued == 0, "all is acknowledged")
+    wait_for(lambda: 3 in numbers(subscriber), "the subscriber has read all")
     assert list(dict.fromkeys(numbers(subscriber))) == [1, 2, 3]
     wait_for(lambda: subscriber.texts(TOPICS.status)[-1] == "online", "online after the will of the dead connection")
 
@@ -96,6 +100,7 @@ def test_a_slow_network_is_no_dead_one(proxy: Proxy, broker: Broker, subscribe, 
     for number in range(1, 41):
         link.publish(event(number), ORIGIN)
     wait_for(lambda: link.queued == 0, "all is acknowledged")
+    wait_for(lambda: 40 in numbers(subscriber), "the subscriber has read all")
     assert numbers(subscriber) == list(range(1, 41))
     assert "lost" not in caplog.text
 
@@ -107,8 +112,143 @@ def test_a_message_cut_in_the_middle_is_sent_again_whole(proxy: Proxy, broker: B
     proxy.truncate(100)
     link.publish(event(1), ORIGIN)
     wait_for(lambda: link.queued == 0, "it is acknowledged")
+    wait_for(lambda: numbers(subscriber), "the subscriber has read it")
     assert numbers(subscriber) == [1]
     assert proxy.accepted == 2
+
+
+def test_a_broker_that_goes_again_soon_after_its_return_is_sought_as_at_first(
+    proxy: Proxy, link_to, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each outage counts for itself, so that one after a long one does not cost a minute."""
+    delays: list[float] = []
+
+    class Watched(Backoff):
+        def next(self) -> float:
+            delays.append(super().next())
+            return delays[-1]
+
+    monkeypatch.setattr("edge.mqtt.Backoff", Watched)
+    monkeypatch.setattr("edge.mqtt.BRISK_FOR_S", 0.0)
+    proxy.refusing = True
+    link = link_to(proxy.port, retry_max_s=60.0)
+    wait_for(lambda: len(delays) >= 4, "it was away for long")
+    proxy.refusing = False
+    link.publish(event(1), ORIGIN)
+    wait_for(lambda: link.queued == 0, "it is back")
+    time.sleep(3)
+    before = len(delays)
+    proxy.cut()
+    wait_for(lambda: len(delays) > before, "it is gone again")
+    assert delays[before] <= QUICK["retry_min_s"] < delays[3]
+
+
+class Cable:
+    """A network of two ends, the far one in a namespace of its own, that can swallow every packet in silence."""
+
+    NOBODY = "02:00:00:00:00:99"
+
+    def __init__(self) -> None:
+        self.name = f"em{os.getpid()}"
+        self.host = f"10.213.{os.getpid() % 256}.2"
+        here = self.host.removesuffix("2") + "1"
+        self._inside = ["ip", "netns", "exec", self.name]
+        self._near, far = f"{self.name}a", f"{self.name}b"
+        self._ends = (([], self.host, self._near), (self._inside, here, far))
+        try:
+            _ip("netns", "add", self.name)
+            _ip("link", "add", self._near, "type", "veth", "peer", "name", far, "netns", self.name)
+            for inside, address, device in (([], here, self._near), (self._inside, self.host, far)):
+                _ip("addr", "add", f"{address}/24", "dev", device, inside=inside)
+                _ip("link", "set", device, "up", inside=inside)
+        except (OSError, subprocess.CalledProcessError):
+            self.close()
+            pytest.skip("no rights to make a network")
+
+    def start(self, *command: object) -> subprocess.Popen:
+        """A process at the far end."""
+        return subprocess.Popen([*self._inside, *command], stderr=subprocess.DEVNULL)
+
+    def swallow(self) -> None:
+        for inside, address, device in self._ends:
+            _ip("neigh", "replace", address, "lladdr", self.NOBODY, "nud", "permanent", "dev", device, inside=inside)
+
+    def mend(self) -> None:
+        for inside, address, device in self._ends:
+            _ip("neigh", "del", address, "dev", device, inside=inside)
+
+    def close(self) -> None:
+        for words in (["link", "del", self._near], ["netns", "del", self.name]):
+            subprocess.run(["ip", *words], capture_output=True)
+
+
+def _ip(*words: str, inside: Sequence[str] = ()) -> None:
+    subprocess.run([*inside, "ip", *words], check=True, capture_output=True)
+
+
+def test_a_network_that_swallows_everything_is_noticed_though_only_live_messages_go(
+    tmp_path: Path, link_to, caplog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are never acknowledged; the kernel would go on sending them, ever more rarely, for a quarter of an hour."""
+    program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None or shutil.which("ip") is None:
+        pytest.skip("needs mosquitto and ip")
+    monkeypatch.setattr("edge.connection.SILENCE_S", 1.0)
+    (tmp_path / "conf").write_text("listener 1883\nallow_anonymous true\nuser root\n")
+    cable = Cable()
+    broker = cable.start(program, "-c", tmp_path / "conf")
+    try:
+        link = link_to(1883, broker=cable.host, tls=False, keepalive_s=3600, ack_timeout_s=3600)
+        link.publish(event(1), ORIGIN)
+        wait_for(lambda: link.queued == 0, "the first event")
+        cable.swallow()
+
+        def noticed() -> bool:
+            link.show(SIGHT, ORIGIN)
+            return "connection lost" in caplog.text
+
+        wait_for(noticed, "the connection is given up")
+        link.publish(event(2), ORIGIN)
+        cable.mend()
+        wait_for(lambda: link.queued == 0, "the second event")
+    finally:
+        broker.kill()
+        broker.wait()
+        cable.close()
+
+
+@pytest.fixture
+def strict() -> Iterator[StrictBroker]:
+    server = StrictBroker(receive_maximum=3)
+    yield server
+    server.close()
+
+
+def test_no_more_is_under_way_than_the_broker_takes(strict: StrictBroker, link_to) -> None:
+    """It may hang up on who sends more than its Receive Maximum: MQTT 5.0, 4.9."""
+    link = link_to(strict.port, ack_timeout_s=60)
+    for number in range(1, 51):
+        link.publish(event(number), ORIGIN)
+    link.camera_status("camera", "online")
+    wait_for(lambda: len(strict.arrived) == 3, "as many as it takes")
+    time.sleep(0.5)
+    strict.acknowledge()
+    wait_for(lambda: link.queued == 0, "all is acknowledged")
+    wait_for(lambda: b"emotiond/pi/camera/status" in b"".join(strict.arrived), "the states come through as well")
+    assert strict.most == 3
+    sent = [each for each in strict.arrived if b"/events" in each]
+    assert len(sent) == 50
+    states = [index for index, each in enumerate(strict.arrived) if b"/status" in each]
+    assert max(states) < 50, "they do not wait until all events are gone"
+
+
+def test_a_flow_that_stalls_while_pings_are_answered_is_begun_anew(strict: StrictBroker, link_to, caplog) -> None:
+    link = link_to(strict.port)
+    link.publish(event(1), ORIGIN)
+    wait_for(lambda: "it acknowledged nothing for 1 s" in caplog.text, "the connection is given up")
+    wait_for(lambda: strict.connections > 1, "another one")
+    strict.acknowledge()
+    wait_for(lambda: link.queued == 0, "the event is acknowledged")
 
 
 def test_a_client_of_the_same_id_is_told_once_and_not_fought(broker: Broker, subscribe, link_to, caplog) -> None:
