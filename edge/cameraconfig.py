@@ -1,16 +1,28 @@
 """Settings that each camera may have of its own: where its frames come from, and how they are read."""
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
 from edge.settings import FilePath, Probability, Region, Seconds, Settings, Source, TopicLevel, check_retries
+
+FOUR_CC = "^[!-~][ -~]{3}$"
 
 
 def _camera_name(name: str) -> str:
     if name == "cmd":
         raise ValueError("must not be cmd: below it the device is told what to do")
     return name
+
+
+def _four_cc(text: str) -> str:
+    if not re.fullmatch(FOUR_CC, text):
+        raise ValueError("must be a format's four characters, as v4l2-ctl --list-formats shows them, e.g. MJPG")
+    return text
+
+
+FourCC = Annotated[str, AfterValidator(_four_cc), WithJsonSchema({"type": "string", "pattern": FOUR_CC})]
 
 
 class CameraConfig(Settings):
@@ -21,7 +33,7 @@ class CameraConfig(Settings):
     width: Annotated[int, Field(ge=16, le=16384)] | None = None
     height: Annotated[int, Field(ge=16, le=16384)] | None = None
     fps: Annotated[float, Field(gt=0, le=1000)] | None = None
-    pixel_format: Annotated[str, Field(pattern="^[!-~][ -~]{3}$")] | None = None
+    pixel_format: FourCC | None = None
     exposure_ms: Annotated[float, Field(gt=0, le=10_000)] | None = None
     max_fps: Annotated[float, Field(gt=0, le=1000)] | None = None
     realtime: bool | None = None

@@ -156,7 +156,12 @@ def _explain(problem: ErrorDetails, tree: Mapping[str, Any]) -> str:
     if problem["type"] == "json_invalid":
         return "holds text that is not Unicode"
     if problem["type"] != "extra_forbidden":
-        rule = problem["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        rule = (
+            problem["msg"]
+            .removeprefix("Value error, ")
+            .replace("Input should be", "must be")
+            .replace("String should", "must")
+        )
         rule = rule.replace("a valid array", "a list")
         given = "" if re.search(SECRET_WORDS, dotted) else _given(problem)
         return f"{dotted}: {rule}{given}".removeprefix(": ")

@@ -144,7 +144,7 @@ class Connection:
         self._wake()
 
 
-def _bound_silence(client: Any, userdata: Any, opened: socket.socket) -> None:
+def _bound_silence(client: Any, userdata: Any, opened: Any) -> None:
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * SILENCE_S))
 
 

@@ -120,6 +120,42 @@ def test_every_key_refuses_a_wrong_value(tmp_path: Path) -> None:
         assert f"--set {key}={shown}: {named}: must" in error_of(tmp_path, "", f"{key}=[[]]")
 
 
+def out_of_bounds(schema: dict) -> list[object]:
+    """Values of the right type, each just past one of the limits that a setting's JSON schema states."""
+    values: list[object] = []
+    for kind in [schema, *schema.get("anyOf", [])]:
+        step = 1 if kind.get("type") == "integer" else 0.001
+        values += [kind["minimum"] - step] if "minimum" in kind else []
+        values += [kind["maximum"] + step] if "maximum" in kind else []
+        values += [kind[limit] for limit in ("exclusiveMinimum", "exclusiveMaximum") if limit in kind]
+        values += ["x" * (kind["maxLength"] + 1)] if "maxLength" in kind else []
+        values += [""] if "minLength" in kind or "pattern" in kind else []
+        values += ["no-such"] if "enum" in kind or "const" in kind else []
+    return values
+
+
+def test_every_limit_of_every_key_holds_also_of_one_camera_of_several(tmp_path: Path) -> None:
+    parts = Config.model_json_schema()["$defs"]
+    sections = {name: model for name, model in parts.items() if name != "CameraEntry"}
+    tried = 0
+    for name, model in sections.items():
+        section = "detector" if name in ("HaarConfig", "MtcnnConfig") else name.removesuffix("Config").lower()
+        fixed = {"kind": "mtcnn"} if name == "MtcnnConfig" else {}
+        for key, schema in model["properties"].items():
+            for value in out_of_bounds(schema):
+                text = json.dumps({section: {**fixed, key: value}})
+                assert f"FILE: {section}.{key}: must" in error_of(tmp_path, text), text
+                tried += 1
+                if section == "camera":
+                    text = json.dumps({"cameras": [{"name": "front", key: value}]})
+                elif section in ("detector", "search", "tracker", "emotion"):
+                    text = json.dumps({"cameras": [{"name": "front", section: {**fixed, key: value}}]})
+                else:
+                    continue
+                assert f"{key}: must" in error_of(tmp_path, text), text
+    assert tried > 80
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nowhere.yaml: cannot read the configuration: No such file"):
         load(tmp_path / "nowhere.yaml")
