@@ -108,6 +108,41 @@ def test_kill_9_leaves_offline_as_the_last_will(broker: Broker, subscribe, start
     wait_for(lambda: late.messages == [(STATUS, "offline", True)], "offline is retained")
 
 
+def listening(pid: int) -> list[str]:
+    """The rows of TCP and UDP sockets of a process that take what anybody sends."""
+    owned = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()}
+    rows = []
+    for protocol, takes in (("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")):
+        table = Path(f"/proc/{pid}/net/{protocol}")
+        for row in table.read_text().splitlines()[1:] if table.exists() else []:
+            words = row.split()  # local and remote address, state, ..., inode
+            if words[3] == takes and f"socket:[{words[9]}]" in owned:
+                rows.append(row)
+    return rows
+
+
+def test_by_default_nothing_listens_and_no_picture_is_sent_or_written(
+    broker: Broker, subscribe, start, tmp_path: Path
+) -> None:
+    subscriber = subscribe(broker.port)
+    home = tmp_path / "home"
+    home.mkdir()
+    places = {name: str(home) for name in ("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")}
+    settings = plain(broker.port, **{"spool.folder": str(home / "state"), "mqtt.stats_interval_s": 0.3})
+    daemon = start("run", *settings, env=places, cwd=home)
+    wait_for(lambda: subscriber.texts("emotiond/pi/stats") and subscriber.events(), "events and figures")
+    subscriber.publish("emotiond/pi/camera/look", "")  # who asks for pictures gets none
+    seen = len(subscriber.messages)
+    wait_for(lambda: len(subscriber.messages) > seen + 10, "it goes on")
+    assert listening(daemon.process.pid) == []
+    assert daemon.stop()[0] == 0
+    for topic, text, _ in subscriber.messages:
+        assert text in ("online", "offline", "stopped", "") or json.loads(text), topic
+        assert len(text) < 4000, topic
+    written = {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()}
+    assert {name.partition("events.db")[0] for name in written} == {"state/"}, written
+
+
 def test_it_runs_on_without_a_broker_says_so_once_and_delivers_later(broker: Broker, subscribe, start) -> None:
     daemon = start("run", "--max-frames", "210", *plain(broker.port, **{"mqtt.retry_max_s": 0.5}))
     first = subscribe(broker.port)
