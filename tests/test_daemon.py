@@ -110,7 +110,7 @@ def test_kill_9_leaves_offline_as_the_last_will(broker: Broker, subscribe, start
 
 def listening(pid: int) -> list[str]:
     """The rows of TCP and UDP sockets of a process that take what anybody sends."""
-    owned = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()}
+    owned = {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()}
     rows = []
     for protocol, takes in (("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")):
         table = Path(f"/proc/{pid}/net/{protocol}")
