@@ -134,7 +134,7 @@ class MqttConfig(Settings):
             folder = os.environ.get("CREDENTIALS_DIRECTORY")
             if folder is None:
                 raise ConfigError(
-                    "mqtt.password_credential: no $CREDENTIALS_DIRECTORY; add LoadCredential= to the unit"
+                    "mqtt.password_credential: no $CREDENTIALS_DIRECTORY; needs LoadCredential= (systemctl edit)"
                 )
             path, key = Path(folder) / self.password_credential, "password_credential"
         if path is None:
