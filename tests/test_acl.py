@@ -62,6 +62,9 @@ def test_the_daemon_has_the_rights_that_it_needs(guarded: Broker, subscribe, sta
     wait_for(lambda: viewer.texts("emotiond/pi/camera/status")[-1] == "paused", "the operator is obeyed")
     code, _, err = daemon.stop()
     assert (code, "refuses" in err) == (0, False)
+    login = {key: extra[key] for key in ("mqtt.username", "mqtt.password_file")}
+    code, out, _ = start("forget", *plain(guarded.port, **{**login, "camera.name": "another"})).finish()
+    assert (code, "emotiond/pi/camera/emotion" in out) == (0, True)
 
 
 def test_nobody_can_do_more_than_the_acl_says(guarded: Broker, subscribe) -> None:

@@ -129,6 +129,7 @@ def retained(subscribe, port: int) -> dict[str, str]:
 
 def test_forget_leaves_nothing_behind(broker: Broker, subscribe, start) -> None:
     start("run", "--max-frames", "5", *plain(broker.port, **ON)).finish()
+    start("run", "--max-frames", "5", *plain(broker.port, **{"camera.name": "earlier"})).finish()
     start("run", "--max-frames", "5", *plain(broker.port, device="other")).finish()
     assert TOPIC in retained(subscribe, broker.port)
     # Switched off by now: it is forgotten all the same.
