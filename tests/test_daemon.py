@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -278,6 +279,7 @@ def test_a_reader_who_reads_nothing_does_not_hold_it_up(start) -> None:
         [sys.executable, "-m", "edge", "run", *many(), "--events", "-"], stdout=writing_end, cwd=ROOT
     )
     os.close(writing_end)
+    wait_for(lambda: select.select([reading_end], [], [], 0)[0], "an event")
     time.sleep(4)
     daemon.send_signal(signal.SIGTERM)
     try:
