@@ -47,7 +47,11 @@ class BrokerRefusesError(ServiceUnavailableError):
 
 
 class _NoAnswerError(ServiceUnavailableError):
-    """TCP connects, MQTT does not."""
+    """TCP connects, MQTT does not. `hung_up`: the broker ended the connection, and was not merely silent."""
+
+    def __init__(self, text: str, hung_up: bool) -> None:
+        super().__init__(text)
+        self.hung_up = hung_up
 
 
 class Connection:
@@ -99,8 +103,11 @@ class Connection:
         self._answered.wait(CONNACK_TIMEOUT_S)
         answer = self._answer
         if answer is None:
+            hung_up = self.lost
             self.close()
-            raise _NoAnswerError(f"{where}: connects, but does not answer in MQTT; is TLS or a certificate wanted?")
+            raise _NoAnswerError(
+                f"{where}: connects, but does not answer in MQTT; is TLS or a certificate wanted?", hung_up
+            )
         if answer.is_failure:
             self.close()
             raise BrokerRefusesError(f"{where}: refuses: {answer} (reason code {answer.value})", answer.value)
@@ -213,7 +220,8 @@ class Dialer:
                 connection = self._dial("3.1.1", prepare, wake)
             except ServiceUnavailableError:
                 raise error from None
-            self._protocol = "3.1.1"
+            if isinstance(error, BrokerRefusesError) or error.hung_up:
+                self._protocol = "3.1.1"  # a silent one may only have been busy: it is asked in 5 again
             return connection
 
     def _dial(self, protocol: str, prepare: Callable[[paho.Client, str], None], wake: Callable[[], None]) -> Connection:

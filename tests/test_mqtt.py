@@ -263,6 +263,32 @@ def test_a_broker_that_only_knows_3_1_1_is_spoken_to_in_3_1_1(refusal: bytes) ->
     assert seen == [5, 4]
 
 
+def test_a_broker_that_was_silent_for_a_while_is_asked_in_5_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have been frozen when it was asked in 5, and well again when it was asked in 3.1.1."""
+    monkeypatch.setattr("edge.connection.CONNACK_TIMEOUT_S", 0.3)
+    seen: list[int] = []
+
+    def serve(listener: socket.socket) -> None:
+        for answer in (b"", b"\x20\x02\0\0", b"\x20\x03\0\0\0"):
+            peer, _ = listener.accept()
+            with peer:
+                packet = peer.recv(1000)
+                seen.append(packet[packet.index(b"MQTT") + 4])
+                peer.sendall(answer)
+                peer.recv(1000)  # until the other end says something, or goes
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        dialer = Dialer(settings(listener.getsockname()[1]), "tester")
+        for protocol in ("3.1.1", "5"):
+            connection = dialer.dial(lambda *_: None, lambda: None)
+            assert connection.protocol == protocol
+            connection.close()
+        thread.join()
+    assert seen == [5, 4, 5]
+
+
 def test_an_embedded_broker_that_dies_is_started_again(link_to, subscribe) -> None:
     if shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin") is None:
         pytest.skip("mosquitto is not installed")
