@@ -62,7 +62,7 @@ def test_a_fleet_on_a_cluster_loses_nothing_when_a_node_is_killed(cluster, start
     wait_for(
         lambda: start("fleet-sim", "--devices", "1", "--seconds", "0.5", *brokers(*ports)).finish()[0] == 0, "a quorum"
     )
-    daemon = start("fleet-sim", "--devices", "12", "--seconds", "20", "--patience", "120", *brokers(*ports), "--debug")
+    daemon = start("fleet-sim", "--devices", "12", "--seconds", "20", "--patience", "120", *brokers(*ports))
     for line in daemon.process.stderr:
         if "devices are connected" in line:
             break
@@ -94,6 +94,41 @@ def test_several_readers_share_the_events(broker: Broker, subscribe, start) -> N
     assert all(topic.startswith("emotiond-sim-") for topic, _, _ in subscriber.messages if topic != "mark")
 
 
+def test_a_large_fleet_is_several_processes(broker: Broker, start) -> None:
+    options = [*plain(broker.port), "--devices", "260", "--rate", "0.5", "--seconds", "2"]
+    made = report(start("fleet-sim", *options))
+    assert (made["processes"], made["published"], made["lost"], made["queued_at_the_end"]) == (2, 260, 0, 0)
+
+
+def crews(daemon: Daemon) -> list[int]:
+    """The processes of its devices."""
+    children = Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children").read_text().split()
+    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def test_a_fleet_that_is_interrupted_leaves_nothing(broker: Broker, subscribe, start) -> None:
+    daemon = start("fleet-sim", *plain(broker.port), "--devices", "5", "--seconds", "60")
+    assert "5 devices are connected" in daemon.process.stderr.readline()
+    for process in (*crews(daemon), daemon.process.pid):  # as a terminal does on Ctrl-C
+        os.kill(process, signal.SIGINT)
+    code, out, err = daemon.finish()
+    assert (code, out, err) == (130, "", "")
+    late = subscribe(broker.port, "#")
+    late.publish("mark", "x")
+    wait_for(lambda: late.texts("mark"), "what is retained came before")
+    assert [topic for topic, _, _ in late.messages] == ["mark"]
+
+
+def test_a_fleet_whose_process_is_killed_says_so(broker: Broker, start) -> None:
+    daemon = start("fleet-sim", *plain(broker.port), "--devices", "260", "--seconds", "60", "--rate", "0.1")
+    assert "260 devices are connected" in daemon.process.stderr.readline()
+    one, other = crews(daemon)
+    os.kill(one, signal.SIGKILL)
+    code, out, err = daemon.finish()
+    assert (code, out, err.count("\n"), "process" in err) == (69, "", 1, True)
+    assert not Path(f"/proc/{other}").exists()
+
+
 def test_the_daemon_finds_the_broker_of_its_list_that_lives(broker_at, subscribe, start) -> None:
     one, other = broker_at(), broker_at()
     one.kill()
@@ -110,8 +145,8 @@ def test_the_daemon_finds_the_broker_of_its_list_that_lives(broker_at, subscribe
 def test_fleet_sim_says_what_it_lacks(start) -> None:
     code, _, err = start("fleet-sim").finish()
     assert (code, "mqtt.broker" in err) == (78, True)
-    code, _, err = start("fleet-sim", "--devices", "301", *brokers(free_port(), free_port())).finish()
-    assert (code, err.count("\n"), "at most 300" in err) == (2, 1, True)
+    code, _, err = start("fleet-sim", "--devices", "2001", *brokers(free_port(), free_port())).finish()
+    assert (code, err.count("\n"), "at most 2000" in err) == (2, 1, True)
     code, _, err = start("fleet-sim", *brokers(free_port(), free_port())).finish()
     assert (code, err.count("\n"), "cannot be reached" in err) == (69, 1, True)
 
