@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -140,6 +141,16 @@ def test_the_daemon_finds_the_broker_of_its_list_that_lives(broker_at, subscribe
     other.kill()
     wait_for(lambda: first.events(), "events at the one that came back")
     assert daemon.stop()[0] == 0
+
+
+def test_brokers_that_refuse_or_stay_silent_are_passed_over(broker_at, subscribe, start) -> None:
+    refusing, silent, good = broker_at("allow_anonymous false"), broker_at(), broker_at()
+    seen = subscribe(good.port)
+    silent.freeze()
+    ports = [refusing.port, silent.port, good.port]
+    first = zlib.crc32(b"emotiond-pi") % len(ports)  # where this device begins
+    start("run", *brokers(*ports[-first:], *ports[:-first]), "--set", "mqtt.protocol=3.1.1")
+    wait_for(lambda: seen.events(), "events at the one that takes it")
 
 
 def test_fleet_sim_says_what_it_lacks(start) -> None:
