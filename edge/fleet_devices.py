@@ -159,7 +159,12 @@ class _TimedDialer(Dialer):
         """Whether it has no connection now."""
         return self._lost_at is not None
 
-    def dial(self, prepare: Callable[[paho.Client, str], None], wake: Callable[[], None]) -> Connection:
+    def dial(
+        self,
+        prepare: Callable[[paho.Client, str], None],
+        wake: Callable[[], None],
+        patience_s: float | None = None,
+    ) -> Connection:
         found: list[Connection] = []
 
         def noting() -> None:
@@ -167,7 +172,7 @@ class _TimedDialer(Dialer):
                 self._lost_at = time.monotonic()
             wake()
 
-        found.append(super().dial(prepare, noting))
+        found.append(super().dial(prepare, noting, patience_s))
         self.connections += 1
         if self._lost_at is not None:
             self.outages.append((self._lost_at, time.monotonic()))

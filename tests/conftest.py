@@ -64,6 +64,9 @@ class Broker:
         """It still takes connections, or the kernel does for it, and says nothing."""
         self._child.send_signal(signal.SIGSTOP)
 
+    def thaw(self) -> None:
+        self._child.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         self._child.kill()
         self._child.wait()

@@ -14,6 +14,7 @@ import pytest
 
 from conftest import Broker, Daemon, free_port, is_open, plain, wait_for
 from edge.backoff import Backoff
+from edge.connection import CONNACK_TIMEOUT_S
 
 NODES = 3
 
@@ -149,8 +150,23 @@ def test_brokers_that_refuse_or_stay_silent_are_passed_over(broker_at, subscribe
     silent.freeze()
     ports = [refusing.port, silent.port, good.port]
     first = zlib.crc32(b"emotiond-pi") % len(ports)  # where this device begins
-    start("run", *brokers(*ports[-first:], *ports[:-first]), "--set", "mqtt.protocol=3.1.1")
+    options = ["--set", "mqtt.protocol=3.1.1", "--set", "mqtt.ack_timeout_s=2"]
+    start("run", *brokers(*ports[-first:], *ports[:-first]), *options)
     wait_for(lambda: seen.events(), "events at the one that takes it")
+
+
+def test_a_broker_that_takes_its_time_is_not_asked_again_meanwhile(broker_at, subscribe, start, tmp_path) -> None:
+    # Of a cluster without a leader each further question makes it take longer.
+    log = tmp_path / "broker.log"
+    broker = broker_at(f"allow_anonymous true\nlog_dest file {log}\nlog_type all")
+    seen = subscribe(broker.port)
+    before = log.read_text().count("New connection from")
+    broker.freeze()
+    start("run", *plain(broker.port))
+    time.sleep(CONNACK_TIMEOUT_S + 3)
+    broker.thaw()
+    wait_for(lambda: seen.events(), "events when it goes on")
+    assert log.read_text().count("New connection from") == before + 1
 
 
 def test_fleet_sim_says_what_it_lacks(start) -> None:
