@@ -47,11 +47,11 @@ class BrokerRefusesError(ServiceUnavailableError):
 
 
 class _NoAnswerError(ServiceUnavailableError):
-    """TCP connects, MQTT does not. `hung_up`: the broker ended the connection, and was not merely silent."""
+    """TCP connects, MQTT does not: the broker hangs up, or is `silent`."""
 
-    def __init__(self, text: str, hung_up: bool) -> None:
+    def __init__(self, text: str, silent: bool) -> None:
         super().__init__(text)
-        self.hung_up = hung_up
+        self.silent = silent
 
 
 class Connection:
@@ -84,8 +84,8 @@ class Connection:
         """Whether the connection has ended; `end_reason` says why."""
         return self._ended.is_set()
 
-    def open(self, host: str, port: int, keepalive_s: int) -> None:
-        """Connect and wait for the broker's word. Raises ServiceUnavailableError."""
+    def open(self, host: str, port: int, keepalive_s: int, patience_s: float) -> None:
+        """Connect and wait for the broker's word, so long. Raises ServiceUnavailableError."""
         where = f"mqtt.broker: {host}:{port}"
         try:
             self.client.connect(host, port, keepalive_s)
@@ -100,13 +100,13 @@ class Connection:
             hint = "; is TLS spoken there? see mqtt.tls" if isinstance(error, ConnectionResetError) else ""
             raise ServiceUnavailableError(f"{where}: cannot be reached: {reason}{hint}") from None
         self.client.loop_start()
-        self._answered.wait(CONNACK_TIMEOUT_S)
+        self._answered.wait(patience_s)
         answer = self._answer
         if answer is None:
-            hung_up = self.lost
+            silent = not self.lost
             self.close()
             raise _NoAnswerError(
-                f"{where}: connects, but does not answer in MQTT; is TLS or a certificate wanted?", hung_up
+                f"{where}: connects, but does not answer in MQTT; is TLS or a certificate wanted?", silent
             )
         if answer.is_failure:
             self.close()
@@ -184,15 +184,22 @@ class Dialer:
         self._password = config.password
         self._tls = tls_context(config) if config.use_tls else None
         self._protocol: str = config.protocol
+        self._spoken = False  # a broker has answered in it
 
-    def dial(self, prepare: Callable[[paho.Client, str], None], wake: Callable[[], None]) -> Connection:
+    def dial(
+        self,
+        prepare: Callable[[paho.Client, str], None],
+        wake: Callable[[], None],
+        patience_s: float | None = None,
+    ) -> Connection:
         """A connection that stands; `prepare` sees the client and the protocol before. Raises ServiceUnavailableError.
 
-        Of several brokers each is tried once, the one of the last connection first.
+        Of several brokers each is tried once, the one of the last connection first. patience_s: for a broker's answer;
+        None: CONNACK_TIMEOUT_S, as long as a person who waits has it.
         """
         for turn in range(len(self._addresses)):
             try:
-                return self._dial_one(prepare, wake)
+                return self._dial_one(prepare, wake, CONNACK_TIMEOUT_S if patience_s is None else patience_s)
             except ServiceUnavailableError:
                 self._at = (self._at + 1) % len(self._addresses)
                 if turn == len(self._addresses) - 1:
@@ -209,29 +216,44 @@ class Dialer:
         """Likewise."""
         return self._addresses[self._at][1]
 
-    def _dial_one(self, prepare: Callable[[paho.Client, str], None], wake: Callable[[], None]) -> Connection:
-        """A broker that knows no MQTT 5 says so, or just hangs up: it is then spoken to in 3.1.1."""
+    def _dial_one(
+        self, prepare: Callable[[paho.Client, str], None], wake: Callable[[], None], patience_s: float
+    ) -> Connection:
+        """A broker that knows no MQTT 5 says so, or just hangs up: it is then spoken to in 3.1.1.
+
+        One that is silent may know none either, if it is the first.
+        """
         try:
-            return self._dial(self._protocol, prepare, wake)
+            connection = self._dial(self._protocol, prepare, wake, patience_s)
         except (BrokerRefusesError, _NoAnswerError) as error:
             if self._protocol != "5" or getattr(error, "reason", UNSUPPORTED_PROTOCOL) != UNSUPPORTED_PROTOCOL:
                 raise
+            if self._spoken and getattr(error, "silent", False):
+                raise
             try:
-                connection = self._dial("3.1.1", prepare, wake)
+                connection = self._dial("3.1.1", prepare, wake, patience_s)
             except ServiceUnavailableError:
                 raise error from None
-            if isinstance(error, BrokerRefusesError) or error.hung_up:
+            if not getattr(error, "silent", False):
                 self._protocol = "3.1.1"  # a silent one may only have been busy: it is asked in 5 again
             return connection
+        self._spoken = True
+        return connection
 
-    def _dial(self, protocol: str, prepare: Callable[[paho.Client, str], None], wake: Callable[[], None]) -> Connection:
+    def _dial(
+        self,
+        protocol: str,
+        prepare: Callable[[paho.Client, str], None],
+        wake: Callable[[], None],
+        patience_s: float,
+    ) -> Connection:
         connection = Connection(self._client_id, protocol, wake)
         if self._config.username is not None:
             connection.client.username_pw_set(self._config.username, self._password)
         if self._tls is not None:
             connection.client.tls_set_context(self._tls)
         prepare(connection.client, protocol)
-        connection.open(self.host, self.port, self._config.keepalive_s)
+        connection.open(self.host, self.port, self._config.keepalive_s, patience_s)
         return connection
 
 

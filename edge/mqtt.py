@@ -183,7 +183,8 @@ class MqttLink:
         rivalry = Backoff(self._config.retry_max_s, RIVAL_MAX_S)
         while not self._closing:
             try:
-                connection = self._dialer.dial(self._prepare, self._work.set)
+                # A cluster that lost a node may take its time: who asks again too soon has it begin anew elsewhere.
+                connection = self._dialer.dial(self._prepare, self._work.set, self._config.ack_timeout_s)
             except ServiceUnavailableError as error:
                 self._say(str(error))
                 hopeless = isinstance(error, BrokerRefusesError) and error.needs_a_person

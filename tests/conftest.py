@@ -60,6 +60,13 @@ class Broker:
         self._child = subprocess.Popen([program, "-c", self._config], stderr=subprocess.DEVNULL)
         wait_for(lambda: is_open(self.port), "mosquitto listens")
 
+    def freeze(self) -> None:
+        """It still takes connections, or the kernel does for it, and says nothing."""
+        self._child.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._child.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         self._child.kill()
         self._child.wait()

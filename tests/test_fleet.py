@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from conftest import Broker, Daemon, free_port, is_open, plain, wait_for
 from edge.backoff import Backoff
+from edge.connection import CONNACK_TIMEOUT_S
 
 NODES = 3
 
@@ -62,7 +64,7 @@ def test_a_fleet_on_a_cluster_loses_nothing_when_a_node_is_killed(cluster, start
     wait_for(
         lambda: start("fleet-sim", "--devices", "1", "--seconds", "0.5", *brokers(*ports)).finish()[0] == 0, "a quorum"
     )
-    daemon = start("fleet-sim", "--devices", "12", "--seconds", "20", "--patience", "120", *brokers(*ports), "--debug")
+    daemon = start("fleet-sim", "--devices", "12", "--seconds", "20", "--patience", "120", *brokers(*ports))
     for line in daemon.process.stderr:
         if "devices are connected" in line:
             break
@@ -94,6 +96,41 @@ def test_several_readers_share_the_events(broker: Broker, subscribe, start) -> N
     assert all(topic.startswith("emotiond-sim-") for topic, _, _ in subscriber.messages if topic != "mark")
 
 
+def test_a_large_fleet_is_several_processes(broker: Broker, start) -> None:
+    options = [*plain(broker.port), "--devices", "260", "--rate", "0.5", "--seconds", "2"]
+    made = report(start("fleet-sim", *options))
+    assert (made["processes"], made["published"], made["lost"], made["queued_at_the_end"]) == (2, 260, 0, 0)
+
+
+def crews(daemon: Daemon) -> list[int]:
+    """The processes of its devices."""
+    children = Path(f"/proc/{daemon.process.pid}/task/{daemon.process.pid}/children").read_text().split()
+    return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def test_a_fleet_that_is_interrupted_leaves_nothing(broker: Broker, subscribe, start) -> None:
+    daemon = start("fleet-sim", *plain(broker.port), "--devices", "5", "--seconds", "60")
+    assert "5 devices are connected" in daemon.process.stderr.readline()
+    for process in (*crews(daemon), daemon.process.pid):  # as a terminal does on Ctrl-C
+        os.kill(process, signal.SIGINT)
+    code, out, err = daemon.finish()
+    assert (code, out, err) == (130, "", "")
+    late = subscribe(broker.port, "#")
+    late.publish("mark", "x")
+    wait_for(lambda: late.texts("mark"), "what is retained came before")
+    assert [topic for topic, _, _ in late.messages] == ["mark"]
+
+
+def test_a_fleet_whose_process_is_killed_says_so(broker: Broker, start) -> None:
+    daemon = start("fleet-sim", *plain(broker.port), "--devices", "260", "--seconds", "60", "--rate", "0.1")
+    assert "260 devices are connected" in daemon.process.stderr.readline()
+    one, other = crews(daemon)
+    os.kill(one, signal.SIGKILL)
+    code, out, err = daemon.finish()
+    assert (code, out, err.count("\n"), "process" in err) == (69, "", 1, True)
+    assert not Path(f"/proc/{other}").exists()
+
+
 def test_the_daemon_finds_the_broker_of_its_list_that_lives(broker_at, subscribe, start) -> None:
     one, other = broker_at(), broker_at()
     one.kill()
@@ -107,11 +144,36 @@ def test_the_daemon_finds_the_broker_of_its_list_that_lives(broker_at, subscribe
     assert daemon.stop()[0] == 0
 
 
+def test_brokers_that_refuse_or_stay_silent_are_passed_over(broker_at, subscribe, start) -> None:
+    refusing, silent, good = broker_at("allow_anonymous false"), broker_at(), broker_at()
+    seen = subscribe(good.port)
+    silent.freeze()
+    ports = [refusing.port, silent.port, good.port]
+    first = zlib.crc32(b"emotiond-pi") % len(ports)  # where this device begins
+    options = ["--set", "mqtt.protocol=3.1.1", "--set", "mqtt.ack_timeout_s=2"]
+    start("run", *brokers(*ports[-first:], *ports[:-first]), *options)
+    wait_for(lambda: seen.events(), "events at the one that takes it")
+
+
+def test_a_broker_that_takes_its_time_is_not_asked_again_meanwhile(broker_at, subscribe, start, tmp_path) -> None:
+    # Of a cluster without a leader each further question makes it take longer.
+    log = tmp_path / "broker.log"
+    broker = broker_at(f"allow_anonymous true\nlog_dest file {log}\nlog_type all")
+    seen = subscribe(broker.port)
+    before = log.read_text().count("New connection from")
+    broker.freeze()
+    start("run", *plain(broker.port))
+    time.sleep(CONNACK_TIMEOUT_S + 3)
+    broker.thaw()
+    wait_for(lambda: seen.events(), "events when it goes on")
+    assert log.read_text().count("New connection from") == before + 1
+
+
 def test_fleet_sim_says_what_it_lacks(start) -> None:
     code, _, err = start("fleet-sim").finish()
     assert (code, "mqtt.broker" in err) == (78, True)
-    code, _, err = start("fleet-sim", "--devices", "301", *brokers(free_port(), free_port())).finish()
-    assert (code, err.count("\n"), "at most 300" in err) == (2, 1, True)
+    code, _, err = start("fleet-sim", "--devices", "2001", *brokers(free_port(), free_port())).finish()
+    assert (code, err.count("\n"), "at most 2000" in err) == (2, 1, True)
     code, _, err = start("fleet-sim", *brokers(free_port(), free_port())).finish()
     assert (code, err.count("\n"), "cannot be reached" in err) == (69, 1, True)
 

@@ -23,7 +23,7 @@ LAYERS = [
     | {"picamera", "capture"},
     {"camera", "files", "haar", "mtcnn", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
     | {"draw", "output", "videofile", "metrics"},
-    {"golden", "channel", "forget", "timeline"},
+    {"golden", "channel", "forget", "timeline", "fleet_devices", "fleet_reader"},
     {"loop", "app"},
     {"daemon"},
     {"check", "stills", "fleet", "bundle", "video", "preview", "web"},
