@@ -63,7 +63,8 @@ def test_inference_has_a_row_for_every_contender(tmp_path: Path) -> None:
 def test_people_measures_pictures_and_videos(tmp_path: Path, short_clip: Path) -> None:
     options = ("--clip", short_clip, "--rounds", 1, "--limit", 12)
     result = measured(tmp_path / "r.json", "people", *options)
-    assert result["image"]["pictures"] == result["image"]["faces"] == 12
+    assert result["image"]["pictures"] == 12
+    assert result["image"]["faces"] >= 12
     assert result["image"]["pictures_per_s"] > 0
     assert result["image"]["start_s"] > 0
     (row,) = result["clips"]
