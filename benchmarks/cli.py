@@ -73,6 +73,12 @@ def _parser() -> argparse.ArgumentParser:
         _measure,
         *("json", "clip", "set", "python", "data", "limit", "rounds"),
     )
+    command(
+        "people",
+        "emotiond image on many pictures, emotiond video beside decoding alone",
+        _measure,
+        *("json", "clip", "set", "limit", "rounds"),
+    )
     command("dashboard", "emotiond web with a real browser and many devices", _measure, "json", "seconds")
     command(
         "events", "events from the daemon's link to a subscriber, at a steady rate", _measure, "json", "rate", "seconds"
@@ -233,6 +239,12 @@ def _peers(options: argparse.Namespace) -> Result:
     )
 
 
+def _people(options: argparse.Namespace) -> Result:
+    from benchmarks import people
+
+    return people.run(**_given(options, named="clip", overrides="set", limit="limit", rounds="rounds"))
+
+
 def _dashboard(options: argparse.Namespace) -> Result:
     from benchmarks import dashboard
 
@@ -266,6 +278,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], Result]] = {
     "idle": _idle,
     "accuracy": _accuracy,
     "peers": _peers,
+    "people": _people,
     "dashboard": _dashboard,
     "events": _events,
     "recovery": _recovery,

@@ -190,6 +190,32 @@ def reader() -> tuple[dict[str, Any], Turn]:
     return {}, turn
 
 
+def video(overrides: Sequence[str], folder: str) -> tuple[dict[str, Any], Turn]:
+    """`emotiond video` with its tables, and with an annotated copy too: the whole run, network and encoder started."""
+    from benchmarks import clips
+    from edge import video as command
+
+    table, copied = Path(folder) / "read.csv", Path(folder) / "read.mp4"
+
+    def turn(clip: str, copy: bool) -> dict[str, Any]:
+        config = clips.settings(clip, overrides)
+        began_at = time.perf_counter()
+        command.run(config, command.Outputs(copied if copy else None, table))
+        took = time.perf_counter() - began_at
+        capture = cv2.VideoCapture(clip, cv2.CAP_FFMPEG)
+        frames = 0
+        while capture.grab():
+            frames += 1
+        return {"frames": frames, "seconds": took, "codec": _codec(copied) if copy else None}
+
+    return {}, turn
+
+
+def _codec(path: Path) -> str:
+    code = int(cv2.VideoCapture(str(path), cv2.CAP_FFMPEG).get(cv2.CAP_PROP_FOURCC))
+    return code.to_bytes(4, "little").decode("latin-1")
+
+
 def has_keras() -> bool:
     """Whether the contenders that need it can take part."""
     from benchmarks.keras_twin import choose_backend
@@ -204,4 +230,5 @@ KINDS: dict[str, Callable[..., tuple[dict[str, Any], Turn]]] = {
     "pipeline": pipeline,
     "naive": naive,
     "reader": reader,
+    "video": video,
 }

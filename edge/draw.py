@@ -1,6 +1,7 @@
 """Faces and what they show, drawn onto a picture: the one style of everything that people look at."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -22,9 +23,11 @@ COLOURS = {
     UNCERTAIN: (170, 170, 170),
 }
 PANEL, WHITE = (40, 36, 32), (245, 245, 245)
+SHADE = 0.65  # how much of a panel covers the picture
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 REFERENCE_WIDTH = 640  # px; lines and letters of this size fit a picture of this width,
 REFERENCE_FACE = 100  # px; and a face of this one: in a large picture of many small faces they are small too
+SIZES = 20  # steps of a twentieth: letters do not flicker with every pixel that a face comes nearer
 
 
 def draw(image: npt.NDArray[np.uint8], readings: Iterable[Reading], bars: bool = True) -> npt.NDArray[np.uint8]:
@@ -34,6 +37,7 @@ def draw(image: npt.NDArray[np.uint8], readings: Iterable[Reading], bars: bool =
     for reading in readings:
         box, name = reading.track.box, reading.emotion or UNCERTAIN
         scale = max(0.6, min(picture.shape[1] / REFERENCE_WIDTH, box.w / REFERENCE_FACE))
+        scale = round(SIZES * scale) / SIZES
         thickness = max(1, round(2 * scale))
         cv2.rectangle(picture, (box.x, box.y), (box.x + box.w, box.y + box.h), COLOURS[name], thickness, cv2.LINE_AA)
         share = f" {reading.confidence:.0%}" if reading.emotion else ""
@@ -52,7 +56,7 @@ def caption(image: npt.NDArray[np.uint8], lines: Sequence[str]) -> npt.NDArray[n
     width = max((cv2.getTextSize(line, FONT, size, 1)[0][0] for line in lines), default=0) + 2 * pad
     area = picture[: row * len(lines) + pad, :width]
     if area.size:
-        area[:] = cv2.addWeighted(area, 0.35, np.full_like(area, PANEL), 0.65, 0)
+        area[:] = cv2.addWeighted(area, 1 - SHADE, np.full_like(area, PANEL), SHADE, 0)
     for index, line in enumerate(lines):
         cv2.putText(picture, line, (pad, row * (index + 1) - pad // 2), FONT, size, WHITE, 1, cv2.LINE_AA)
     return picture
@@ -81,14 +85,24 @@ def _draw_bars(picture: npt.NDArray[np.uint8], scores: Scores, box: Box, others:
     area = picture[top : top + height, left : left + width]
     if area.size == 0:
         return
-    area[:] = cv2.addWeighted(area, 0.35, np.full_like(area, PANEL), 0.65, 0)
+    panel = _panel(scale, row, width, height, pad)[: area.shape[0], : area.shape[1]]
+    area[:] = cv2.addWeighted(area, 1 - SHADE, panel, 1, 0)
     for index, (emotion, value) in enumerate(zip(EMOTIONS, scores.values, strict=True)):
         y = top + pad + row * index
-        baseline = (left + pad, y + round(row * 0.75))
-        cv2.putText(picture, emotion, baseline, FONT, 0.4 * scale, WHITE, max(1, round(scale * 0.8)), cv2.LINE_AA)
         start = left + 2 * pad + text_width
         end = start + max(1, round(bar_width * float(value)))
         cv2.rectangle(picture, (start, y + round(row * 0.2)), (end, y + round(row * 0.8)), COLOURS[emotion], -1)
+
+
+@lru_cache(maxsize=16)
+def _panel(scale: float, row: int, width: int, height: int, pad: int) -> npt.NDArray[np.uint8]:
+    """What a chart without bars adds to a shaded picture, (height, width, 3): the same for all faces of a size."""
+    panel = np.empty((height, width, 3), np.uint8)
+    panel[:] = np.rint(np.multiply(PANEL, SHADE))
+    for index, emotion in enumerate(EMOTIONS):
+        baseline = (pad, pad + row * index + round(row * 0.75))
+        cv2.putText(panel, emotion, baseline, FONT, 0.4 * scale, WHITE, max(1, round(scale * 0.8)), cv2.LINE_AA)
+    return panel
 
 
 def _shared(a: Box, b: Box) -> int:

@@ -27,11 +27,10 @@ from edge.files import PICTURE_SUFFIXES
 from edge.labels import EMOTIONS
 from edge.messages import encode
 from edge.output import Progress, Table, write_file
-from edge.preprocess import crop_face, usable
+from edge.picturefile import decode, load
+from edge.preprocess import crop_face
 from edge.records import Frame, Reading, Track
 
-# With edge.cli's limit on the pixels that OpenCV decodes, this bounds what one picture can take.
-FILE_SIZE_MAX = 256 * 2**20  # bytes
 # A large still shows people some metres away: at 480 px of 4,000, a face of less than 200 px is below Haar's 24.
 COARSEST = 3.0
 STILL_SUFFIXES = PICTURE_SUFFIXES | {".gif"}
@@ -61,6 +60,8 @@ class Reader:
     """A detector and a classifier. Not for two threads at once."""
 
     def __init__(self, config: Config) -> None:
+        self.reads_grey = isinstance(config.detector, HaarConfig)
+        """Whether colours are of no use to it."""
         self._detector = build_detector(config.detector, COARSEST)
         self._classifier = TfliteClassifier.from_config(config.model)
         self._min_confidence = config.emotion.min_confidence
@@ -143,35 +144,6 @@ def find_pictures(inputs: Iterable[str]) -> list[Path]:
     return list(found)
 
 
-def read_picture(path: Path) -> npt.NDArray[np.uint8]:
-    """The first picture of a file, upright, in eight bits, without transparency: (h, w, 3) BGR.
-
-    A JPEG that is too large is decoded at half its size. Raises BadDataError, whose text says what is wrong.
-    """
-    try:
-        with path.open("rb") as file:
-            content = file.read(FILE_SIZE_MAX + 1)
-    except OSError as error:
-        raise BadDataError(f"cannot be read: {error.strerror}") from None
-    if not content:
-        raise BadDataError("the file is empty")
-    if len(content) > FILE_SIZE_MAX:
-        raise BadDataError(f"larger than {FILE_SIZE_MAX >> 20} MB, which no picture needs")
-    data = np.frombuffer(content, np.uint8)
-    for flags in (cv2.IMREAD_COLOR, cv2.IMREAD_REDUCED_COLOR_2):
-        try:
-            # OpenCV looks at the size in the header before it takes memory; only JPEG can be decoded smaller.
-            image = usable(cv2.imdecode(data, flags))
-        except cv2.error as error:
-            if "MAX_IMAGE" not in str(error.err):
-                raise BadDataError("damaged, or of a kind that OpenCV cannot read") from None
-            continue
-        if image is None:
-            raise BadDataError("not a picture that OpenCV can read")
-        return image
-    raise BadDataError("has too many pixels; make it smaller first")
-
-
 @contextmanager
 def _read_all(
     readers: Sequence[Reader], paths: Sequence[Path], drawn: Sequence[Path | None]
@@ -197,12 +169,15 @@ def _read_all(
 
 def _read_one(reader: Reader, path: Path, draw_to: Path | None) -> Still:
     try:
-        image = read_picture(path)
+        data = load(path)
+        # Grey also where colours are wanted for the drawing: what is found must not depend on what is written.
+        image = decode(data, grey=reader.reads_grey)
+        colours = image if draw_to is None or not reader.reads_grey else decode(data)
     except BadDataError as error:
         return Still(path, problem=str(error))
     readings = reader.read(image)
     if draw_to is not None:
-        encoded = cv2.imencode(draw_to.suffix, draw(image, readings))[1]
+        encoded = cv2.imencode(draw_to.suffix, draw(colours, readings))[1]
         write_file(draw_to, encoded.tobytes())
     return Still(path, (image.shape[1], image.shape[0]), readings)
 

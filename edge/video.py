@@ -1,13 +1,17 @@
 """A video from its beginning to its end: an annotated copy, tables, and a picture of the emotions over time."""
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
+import numpy as np
 
 from edge import clip
 from edge.app import build_pipeline, build_search
+from edge.beside import Behind, ahead
 from edge.camera import is_live
 from edge.classifier import TfliteClassifier
 from edge.config import Config
@@ -16,10 +20,12 @@ from edge.errors import EndOfStream, UsageError
 from edge.files import FALLBACK_FPS, PICTURE_SUFFIXES, open_file
 from edge.labels import EMOTIONS
 from edge.output import Progress, Table, write_file
-from edge.pipeline import Sight
+from edge.pipeline import FrameSource, Sight
+from edge.records import Frame
 from edge.timeline import Timeline
 from edge.videofile import VideoFile
 
+ROOM = 4  # frames between two stages: enough that neither waits for the other's odd slow frame
 BOX = ("x", "y", "w", "h")
 FACES_HEADER = ("frame", "at_s", "face", "emotion", "confidence", *EMOTIONS, *BOX, "found")
 EVENTS_HEADER = ("at_s", "type", "face", "emotion", "previous", "confidence", *BOX)
@@ -52,35 +58,70 @@ def run(config: Config, outputs: Outputs, bars: bool = True) -> None:
         stack.enter_context(source)
         pipeline = build_pipeline(config, stack.enter_context(build_search(config)), classifier)
         tables = stack.enter_context(_Tables(outputs.csv)) if outputs.csv else None
-        video: VideoFile | None = None
+        copy = stack.enter_context(_Copy(outputs.video, fps, bars)) if outputs.video else None
         stack.callback(progress.clear)
-        while True:
-            try:
-                frame = source.take(timeout=1.0)
-            except EndOfStream:
-                break
-            if frame is None:
-                continue
+        for frame in stack.enter_context(ahead(_frames(source), ROOM)):
             sight = pipeline.step(frame)
             frames, events = frames + 1, events + len(sight.events)
             _tell(sight, tables, timeline, progress, quiet=outputs != Outputs())
-            if outputs.video:
-                if video is None:
-                    size = frame.size
-                    video = stack.enter_context(VideoFile(outputs.video, fps, size))
-                picture = draw(frame.image, sight.readings, bars)
-                video.write(picture if frame.size == size else cv2.resize(picture, size))  # type: ignore[arg-type]
+            if copy is not None:
+                copy.add(sight)
             progress.show(frames)
         last = pipeline.finish()
         if last is not None:
             events += len(last.events)
             _tell(last, tables, None, progress, quiet=outputs != Outputs())
-        progress.clear()
-        codec = f", written as {video.codec}" if video else ""
+    codec = f", written as {copy.codec}" if copy else ""
     if outputs.timeline:
         encoded = cv2.imencode(outputs.timeline.suffix, timeline.draw())[1]
         write_file(outputs.timeline, encoded.tobytes())
     print(f"{source_name}: frames: {frames}, faces: {timeline.faces}, events: {events}{codec}")  # noqa: T201
+
+
+def _frames(source: FrameSource) -> Iterator[Frame]:
+    while True:
+        try:
+            frame = source.take(timeout=1.0)
+        except EndOfStream:
+            return
+        if frame is not None:
+            yield frame
+
+
+class _Copy:
+    """The annotated video: drawn and packed beside the reading of the next faces. Raises as VideoFile."""
+
+    def __init__(self, path: Path, fps: float, bars: bool) -> None:
+        self._path, self._fps, self._bars = path, fps, bars
+        self._behind = Behind(self._write, ROOM)
+        self._file: VideoFile | None = None
+
+    def __enter__(self) -> "_Copy":
+        with ExitStack() as stack:
+            self._files = stack.enter_context(ExitStack())
+            stack.enter_context(self._behind)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self._stack.__exit__(*exc)
+
+    @property
+    def codec(self) -> str:
+        """What it was written as; of no use while it is entered."""
+        return self._file.codec if self._file is not None else ""
+
+    def add(self, sight: Sight) -> None:
+        """Append what one frame showed."""
+        self._behind.put(sight)
+
+    def _write(self, sight: Sight) -> None:
+        if self._file is None:
+            self._file = self._files.enter_context(VideoFile(self._path, self._fps, sight.frame.size))
+        picture = draw(sight.frame.image, sight.readings, self._bars)
+        if sight.frame.size != self._file.size:
+            picture = np.asarray(cv2.resize(picture, self._file.size), np.uint8)
+        self._file.write(picture)
 
 
 class _Tables:

@@ -1,6 +1,8 @@
 """Writes a video: H.264 where something here can make it, else MPEG-4, which everything here can."""
 
+import contextlib
 import errno
+import fcntl
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +16,10 @@ from edge.errors import UsageError
 
 SUFFIXES = (".mp4", ".mkv", ".mov", ".avi")
 PROBE = ("-f", "lavfi", "-i", "color=size=64x64:duration=0.04", "-c:v", "libx264", "-f", "null", "-")
+# Packing is most of a copy's cost. This preset takes two fifths of the time of veryfast, and files are three times as
+# large, at a slightly better quality.
+PRESET, QUALITY = "ultrafast", "21"
+PIPE_BYTES = 2**20  # the most that Linux gives to anybody; a frame in few pieces
 STOP_S = 60.0  # for the last frames of a long video to be packed
 
 
@@ -33,6 +39,7 @@ class VideoFile:
         if path.suffix.lower() not in SUFFIXES:
             raise UsageError(f"--output-video {path}: must end in {', '.join(SUFFIXES)}")
         self._path, self._frames = path, 0
+        self.size = size
         path.open("wb").close()  # OpenCV would not say why it cannot
         self.codec, self._encoder = _open_encoder(path, fps, size)
 
@@ -81,21 +88,33 @@ class _FfmpegProgram:
     """The program, fed through a pipe: it packs beside us, on a core of its own if there is one."""
 
     def __init__(self, path: Path, fps: float, size: tuple[int, int]) -> None:
+        width, height = (side + side % 2 for side in size)  # players want 4:2:0, which has no odd sizes
+        self._padding = (0, height - size[1], 0, width - size[0])
         command = [
-            *("ffmpeg", "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "bgr24"),
-            *("-s", f"{size[0]}x{size[1]}", "-r", f"{fps:.6f}", "-i", "-"),
-            # Players want 4:2:0, which has no odd sizes.
-            *("-vf", "pad=ceil(iw/2)*2:ceil(ih/2)*2", "-pix_fmt", "yuv420p"),
-            *("-c:v", "libx264", "-preset", "veryfast", "-crf", "21", f"file:{path}"),
+            *("ffmpeg", "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "yuv420p"),
+            *("-s", f"{width}x{height}", "-r", f"{fps:.6f}", "-i", "-"),
+            # What cvtColor makes; players would guess from the size.
+            *("-colorspace", "smpte170m", "-color_range", "tv"),
+            *("-c:v", "libx264", "-preset", PRESET, "-crf", QUALITY, f"file:{path}"),
         ]
         # In a session of its own: Ctrl-C is for us, who then let it finish the file.
         self._child = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, start_new_session=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
+        assert self._child.stdin is not None
+        with contextlib.suppress(OSError):  # there may be a smaller limit
+            fcntl.fcntl(self._child.stdin, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
     def write(self, image: npt.NDArray[np.uint8]) -> None:
         assert self._child.stdin is not None
-        self._child.stdin.write(np.ascontiguousarray(image).data)
+        if any(self._padding):
+            image = np.asarray(cv2.copyMakeBorder(image, *self._padding, cv2.BORDER_REPLICATE), np.uint8)
+        # A third of the time that ffmpeg takes for it, and half of the bytes.
+        self._child.stdin.write(cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420).data)
 
     def close(self) -> str:
         try:

@@ -60,6 +60,20 @@ def test_inference_has_a_row_for_every_contender(tmp_path: Path) -> None:
     assert str(ROOT) not in json.dumps(result)
 
 
+def test_people_measures_pictures_and_videos(tmp_path: Path, short_clip: Path) -> None:
+    options = ("--clip", short_clip, "--rounds", 1, "--limit", 12)
+    result = measured(tmp_path / "r.json", "people", *options)
+    assert result["image"]["pictures"] == 12
+    assert result["image"]["faces"] >= 12
+    assert result["image"]["pictures_per_s"] > 0
+    assert result["image"]["start_s"] > 0
+    (row,) = result["clips"]
+    assert row["over_decode"] == pytest.approx(row["video_fps"] / row["decode_fps"])
+    assert row["copy_over_decode"] == pytest.approx(row["copy_fps"] / row["decode_fps"])
+    assert row["codec"]
+    assert str(tmp_path) not in json.dumps(result)
+
+
 def test_pipeline_measures_the_file_the_stream_and_the_start(tmp_path: Path, short_clip: Path) -> None:
     options = ("--clip", short_clip.parent, "--rounds", 1, "--seconds", 1, "--starts", 1)
     result = measured(tmp_path / "r.json", "pipeline", *options)

@@ -22,7 +22,7 @@ LAYERS = [
     {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace", "discovery", "hearing", "snapshot"}
     | {"picamera", "capture"},
     {"camera", "files", "haar", "mtcnn", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
-    | {"draw", "output", "videofile", "metrics"},
+    | {"beside", "draw", "output", "picturefile", "videofile", "metrics"},
     {"golden", "channel", "forget", "timeline", "fleet_devices", "fleet_reader"},
     {"loop", "app"},
     {"daemon"},

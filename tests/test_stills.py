@@ -17,7 +17,8 @@ import pytest
 
 from conftest import ROOT
 from edge.labels import EMOTIONS
-from edge.stills import FACES_HEADER, find_pictures, read_picture
+from edge.picturefile import decode, load
+from edge.stills import FACES_HEADER, find_pictures
 
 PORTRAIT = ROOT / "edge/assets/portrait.jpg"
 GOLDEN = ROOT / "tests/golden/portrait.jpg"
@@ -214,20 +215,28 @@ def test_every_common_kind_of_picture_becomes_eight_bit_colour(tmp_path: Path) -
     }
     paths = [picture(tmp_path / name, pixels) for name, pixels in kinds.items()]
     for path in paths:
-        assert read_picture(path).shape == (512, 512, 3)
-        assert read_picture(path).dtype == np.uint8
+        for grey, shape in ((False, (512, 512, 3)), (True, (512, 512))):
+            pixels = decode(load(path), grey)
+            assert (pixels.shape, pixels.dtype) == (shape, np.uint8)
     done = image(*paths)
     assert done.stdout.splitlines()[-1] == "pictures: 5, faces: 5 (happy 5)"
 
 
-def test_cmyk_and_animations_are_read(tmp_path: Path) -> None:
+def test_cmyk_palettes_and_animations_are_read(tmp_path: Path) -> None:
     pillow = pytest.importorskip("PIL.Image", reason="Pillow, which writes them, comes with the extra `train`")
     portrait = pillow.open(PORTRAIT)
     portrait.convert("CMYK").save(tmp_path / "print.jpg")
+    portrait.convert("P").save(tmp_path / "palette.png")
     first, second = portrait.convert("RGB"), pillow.new("RGB", portrait.size)
     first.save(tmp_path / "moving.gif", save_all=True, append_images=[second])
     done = image(tmp_path)
-    assert done.stdout.splitlines()[-1] == "pictures: 2, faces: 2 (happy 2)"
+    assert done.stdout.splitlines()[-1] == "pictures: 3, faces: 3 (happy 3)"
+
+
+def test_what_is_found_does_not_depend_on_what_is_written(tmp_path: Path) -> None:
+    plain = image("--json", PORTRAIT)
+    assert plain.stdout == image("--json", PORTRAIT, "--output-image", tmp_path / "drawn.png").stdout
+    assert len(json.loads(plain.stdout)["faces"]) == 1
 
 
 def test_names_that_are_no_text_do_no_harm(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, wait_for
 from edge.draw import COLOURS
 from edge.output import Progress
 from edge.video import EVENTS_HEADER, FACES_HEADER
@@ -165,6 +166,35 @@ def test_a_full_disk_is_told(tmp_path: Path, programs: str | None) -> None:
     assert done.returncode == 74
     assert done.stderr.startswith(f"emotiond: {copy}: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_an_encoder_that_dies_is_told_in_its_own_words(tmp_path: Path) -> None:
+    program = tmp_path / "ffmpeg"
+    program.write_text(
+        '#!/bin/sh\ncase "$*" in *lavfi*) exit 0;; esac\nhead -c 2000000 >/dev/null\necho "out of cheese" >&2\nexit 1\n'
+    )
+    program.chmod(0o755)
+    copy = tmp_path / "copy.mp4"
+    done = video_command("builtin", "--output-video", copy, path=f"{tmp_path}:{os.environ['PATH']}")
+    if done.returncode == 0:
+        pytest.skip("this OpenCV makes H.264 by itself")
+    assert (done.returncode, done.stderr) == (74, f"emotiond: {copy}: out of cheese\n")
+
+
+def test_an_interrupted_run_leaves_a_whole_copy_of_what_was_read(tmp_path: Path, clip_frames: list) -> None:
+    pictures, copy, table = tmp_path / "in", tmp_path / "copy.mp4", tmp_path / "faces.csv"
+    pictures.mkdir()
+    cv2.imwrite(str(pictures / "0.jpg"), clip_frames[len(clip_frames) // 2])
+    for number in range(1, 20_000):
+        (pictures / f"{number}.jpg").symlink_to("0.jpg")
+    command = [sys.executable, "-m", "edge", "video", pictures, "--output-video", copy, "--output-csv", table]
+    child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: table.exists() and table.stat().st_size > 10_000, "faces are read")
+    child.send_signal(signal.SIGINT)
+    said = child.communicate()[1]
+    assert child.returncode == 130
+    assert [line for line in said.splitlines() if not PROGRESS.search(line)] == []
+    assert 20 < len(frames_of(copy)) < 20_000
 
 
 def test_progress_says_how_much_is_left() -> None:
