@@ -72,8 +72,8 @@ class HaarDetector:
 
     def _candidates(self, frame: Frame, inside: Box) -> list[Box]:
         """Where a face may be."""
-        smallest = max(self._config.min_face / WINDOW, frame.size[0] / self._config.search_width)
-        shrink = max(1.0, min(smallest, self._coarsest))
+        coarse = max(self._config.min_face / WINDOW, frame.size[0] / self._config.search_width)
+        shrink = max(1.0, min(coarse, self._coarsest))
         # The smallest face may be larger than the window at the scale that the frame is shrunk to.
         least = max(WINDOW, round(self._config.min_face / shrink))
         grey, found = _shrunk(as_grey(inside.cut(frame.image)), shrink), []
@@ -82,7 +82,8 @@ class HaarDetector:
                 hits = self._cascade.search(grey, Sizes(least, OCTAVE_LARGEST, self._config.scale_factor), neighbors=0)
                 found += [_in_frame(hit, shrink, inside) for hit in hits]
             grey, shrink, least = _shrunk(grey, 2.0), shrink * 2, max(WINDOW, least // 2)
-        return _places(found)
+        # The more places there are, the more of them look like a face once by chance.
+        return _places(found, hits_min=3 if coarse > self._coarsest else 1)
 
     def _fine(self, frame: Frame, box: Box) -> list[Face]:
         patch = frame.whole.common(box.grown(round(FINE_REACH * box.w)))
@@ -130,8 +131,8 @@ def _shrunk(grey: npt.NDArray[np.uint8], shrink: float) -> npt.NDArray[np.uint8]
     )
 
 
-def _places(hits: list[Face]) -> list[Box]:
-    """The mean boxes of hits that belong together."""
+def _places(hits: list[Face], hits_min: int) -> list[Box]:
+    """The mean boxes of hits that belong together, if there are enough of them."""
     groups: list[list[Box]] = []
     for box in (hit.box for hit in hits):
         group = next((group for group in groups if group[0].overlap(box) >= SAME_FACE), None)
@@ -140,7 +141,9 @@ def _places(hits: list[Face]) -> list[Box]:
         else:
             group.append(box)
     return [
-        Box(*(round(sum(sides) / len(group)) for sides in zip(*map(astuple, group), strict=True))) for group in groups
+        Box(*(round(sum(sides) / len(group)) for sides in zip(*map(astuple, group), strict=True)))
+        for group in groups
+        if len(group) >= hits_min
     ]
 
 
