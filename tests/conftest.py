@@ -21,6 +21,11 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edge import clip
 
+# TensorFlow 2.21 with oneDNN damages its heap on some AMD processors (family 25, model 17) when networks as narrow as
+# the tests' are trained. Set before Keras is imported, and for child processes.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")  # torch's own oneDNN, likewise
+
 ROOT = Path(__file__).parent.parent
 # For what should take a fraction of a second: the machine may be busy. A very busy one is given more.
 PATIENCE_S = float(os.environ.get("EMOTIOND_PATIENCE_S", "60"))
