@@ -93,6 +93,7 @@ class FaceSearch:
         cells, region = cells_of(frame), self._region(frame)
         still = self._config.skip_still and changed_part(self._searched, cells, frame) is None
         followed = self._faces if still else self._follow(frame, known, region)
+        self._steady &= len(followed) >= len(known)
         if self._sweep is None and self._is_due(frame.media_time, known, followed):
             self._sweep = self._begin(frame, cells, region, bool(known) and len(followed) >= len(known))
         if still and self._sweep is None:
@@ -116,7 +117,6 @@ class FaceSearch:
 
     def _is_due(self, at: float, known: Sequence[Box], followed: Sequence[Face]) -> bool:
         if len(followed) < len(known):
-            self._steady = False
             interval_s = self._config.interval_s / LOST_SPEEDUP
         elif known:
             interval_s = self._config.steady_interval_s if self._steady else self._config.interval_s
