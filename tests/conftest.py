@@ -26,6 +26,9 @@ from edge import clip
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")  # torch's own oneDNN, likewise
 
+# A shell that starts the tests in the background has them, and so their children, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 ROOT = Path(__file__).parent.parent
 # For what should take a fraction of a second: the machine may be busy. A very busy one is given more.
 PATIENCE_S = float(os.environ.get("EMOTIOND_PATIENCE_S", "60"))
