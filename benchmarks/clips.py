@@ -99,7 +99,7 @@ def assembled(config: Config) -> Iterator[Pipeline]:
 
 def frames(config: Config) -> Iterator[Frame]:
     """Those of the daemon's own source."""
-    with app.build_source(config.camera) as source, contextlib.suppress(EndOfStream):
+    with app.build_source(config.camera, colour=app.sees_colour(config)) as source, contextlib.suppress(EndOfStream):
         while True:
             frame = source.take(1)
             if frame is not None:

@@ -38,15 +38,23 @@ def refuse_for_a_device(config: DetectorConfig) -> None:
         raise ConfigError(f"detector.kind: {config.kind} is for image, video and preview; the daemon takes haar")
 
 
-def build_source(config: CameraConfig, patient: bool = False, wake: Callable[[], None] = lambda: None) -> FrameSource:
+def build_source(
+    config: CameraConfig, patient: bool = False, wake: Callable[[], None] = lambda: None, colour: bool = True
+) -> FrameSource:
     """The source that the configuration names.
 
     patient: a camera that is not there yet is waited for. wake: called when a camera's frame is there to be taken.
+    colour: whether frames must be colourful where the source is; grey ones are cheaper.
     """
     source = config.source
     if isinstance(source, str) and not is_live(source):
-        return open_file(config, source)
-    return LiveSource(config, patient, wake)
+        return open_file(config, source, colour)
+    return LiveSource(config, patient, wake, colour)
+
+
+def sees_colour(config: Config) -> bool:
+    """Whether anything that the daemon does with a frame needs its colours: nothing that finds and reads faces does."""
+    return config.mqtt.snapshots or not isinstance(config.detector, HaarConfig)
 
 
 @contextmanager

@@ -11,9 +11,10 @@ import cv2
 
 from edge.address import camera_number, without_secret
 from edge.backoff import Backoff
-from edge.capture import ADVICE, Capture, open_capture
+from edge.capture import ADVICE, open_capture
 from edge.config import CameraConfig
 from edge.errors import CameraError, ServiceUnavailableError
+from edge.luma import Capture
 from edge.picamera import load_picamera2
 from edge.preprocess import usable
 from edge.records import Frame
@@ -98,11 +99,18 @@ class LiveSource:
 
     Until the first frame `take` raises ServiceUnavailableError if the camera cannot be opened or stays silent: a wrong
     name should be told at once, unless it is `patient`. After that a lost camera raises nothing: `take` returns None,
-    `online` turns False. wake: called on the capture thread when there is something to take.
+    `online` turns False. wake: called on the capture thread when there is something to take. colour: whether
+    frames must be colourful where the camera is.
     """
 
-    def __init__(self, config: CameraConfig, patient: bool = False, wake: Callable[[], None] = lambda: None) -> None:
-        self._config, self._patient = config, patient
+    def __init__(
+        self,
+        config: CameraConfig,
+        patient: bool = False,
+        wake: Callable[[], None] = lambda: None,
+        colour: bool = True,
+    ) -> None:
+        self._config, self._patient, self._colour = config, patient, colour
         if camera_number(config.source) is not None:
             load_picamera2()  # what is not installed will not come
         self.name = without_secret(config.source)
@@ -182,7 +190,7 @@ class LiveSource:
             self._latest.fail(failure)
 
     def _open_and_read(self, backoff: Backoff) -> None:
-        capture = open_capture(self._config)
+        capture = open_capture(self._config, self._colour)
         try:
             self._read(capture, backoff)
         finally:

@@ -2,44 +2,39 @@
 
 import os
 from pathlib import Path
-from typing import Any, Protocol
 
 import cv2
 
 from edge.address import camera_number
 from edge.config import CameraConfig
 from edge.errors import CameraError
+from edge.luma import Capture, JpegCapture
 from edge.picamera import PiCapture
 
 # A raw H.264 stream tells FFmpeg neither its frame rate nor its length; looking for them for 0.2 s (given in us) and
 # not for 8 s is enough. The other option is OpenCV's own, which this replaces.
 TCP_OPTIONS = "rtsp_flags;prefer_tcp|analyzeduration;200000"
+MOTION_JPEG = cv2.VideoWriter.fourcc(*"MJPG")
 BY_HAND = 1  # of V4L2's auto_exposure
 EXPOSURE_UNITS_PER_MS = 10  # of V4L2's exposure_time_absolute
 ADVICE = "is it plugged in, free and spelt right?"
 
 
-class Capture(Protocol):
-    """What is used of `cv2.VideoCapture`."""
+def open_capture(config: CameraConfig, colour: bool) -> Capture:
+    """The camera, with its first frame to come. Raises CameraError; ConfigError for picamera2 that is not installed.
 
-    def grab(self) -> bool:
-        """Wait for the next frame; False if none comes."""
-
-    def retrieve(self) -> tuple[bool, Any]:
-        """Whether the grabbed frame can be had, and it: (h, w, 3) BGR or (h, w) grey uint8."""
-
-    def release(self) -> None:
-        """Let the camera go."""
-
-
-def open_capture(config: CameraConfig) -> Capture:
-    """The camera, with its first frame to come. Raises CameraError; ConfigError for picamera2 that is not installed."""
+    colour: whether frames must be colourful where the camera is; grey ones are cheaper.
+    """
     source = config.source
-    if isinstance(source, str) and "://" in source:
-        return _open_stream(source, round(config.timeout_s * 1000))
     if camera_number(source) is not None:
         return PiCapture(config)
-    return _open_webcam(config)
+    network = isinstance(source, str) and "://" in source
+    capture = _open_stream(str(source), round(config.timeout_s * 1000)) if network else _open_webcam(config)
+    if not colour and int(capture.get(cv2.CAP_PROP_FOURCC)) == MOTION_JPEG:
+        undecoded = (cv2.CAP_PROP_FORMAT, -1) if network else (cv2.CAP_PROP_CONVERT_RGB, 0)
+        if capture.set(*undecoded):
+            return JpegCapture(capture)
+    return capture
 
 
 def _open_stream(url: str, timeout_ms: int) -> cv2.VideoCapture:

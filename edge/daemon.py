@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import assert_never
 
-from edge.app import build_pipeline, build_search, build_source, named, refuse_for_a_device
+from edge.app import build_pipeline, build_search, build_source, named, refuse_for_a_device, sees_colour
 from edge.broker import EmbeddedBroker
 from edge.channel import Channel
 from edge.classifier import TfliteClassifier, installed_model, shipped_model
@@ -165,7 +165,7 @@ class Daemon:
         if _differ(old, config, "detector", "search", "tracker", "emotion", "camera"):
             search = build_search(config, self._sweeps)
         if channel is None or channel.ended or not _same_source(channel.config, config):
-            source = build_source(config.camera, patient, self._wake)
+            source = build_source(config.camera, patient, self._wake, sees_colour(config))
         return CameraPlan(config, channel, search, source)
 
     def _prepare_classifier(self, config: Config) -> TfliteClassifier | None:
@@ -290,7 +290,8 @@ def _differ(old: Config | None, new: Config, *sections: str) -> bool:
 
 
 def _same_source(old: Config, new: Config) -> bool:
-    return old.camera.model_copy(update={"name": new.camera.name}) == new.camera
+    same = old.camera.model_copy(update={"name": new.camera.name}) == new.camera
+    return same and sees_colour(old) == sees_colour(new)
 
 
 def _link_settings(config: Config | None) -> object:

@@ -5,6 +5,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -14,8 +15,10 @@ import numpy.typing as npt
 
 from edge import clip
 from edge.address import without_secret
+from edge.beside import ahead
 from edge.config import CameraConfig
 from edge.errors import BadDataError, EndOfStream, InputNotFoundError
+from edge.luma import LumaVideo, as_luma
 from edge.preprocess import usable
 from edge.records import Frame
 
@@ -25,15 +28,17 @@ Image = npt.NDArray[np.uint8]
 Pictures = Iterator[tuple[float, Image | None]]  # seconds from the start, and the picture if it could be decoded
 
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+ROOM = 8  # pictures that wait to be taken: decoding goes on while the first search takes its time
 LATE_MAX_S = 1.0
 DAMAGED_FRAMES_MAX = 10_000  # in a row; containers may promise any number
 FALLBACK_FPS = 15.0  # for pictures without a rate, and for files that state none
 
 
-def open_file(config: CameraConfig, source: str) -> "FileSource":
+def open_file(config: CameraConfig, source: str, colour: bool = True) -> "FileSource":
     """The built-in clip, or the video or pictures that `source` names.
 
-    Raises InputNotFoundError for what is not there, BadDataError for what is no video.
+    colour: whether frames must be colourful where the file is; grey ones are cheaper. Raises
+    InputNotFoundError for what is not there, BadDataError for what is no video.
     """
     if source == "builtin":
         realtime, loop = config.realtime is not False, config.loop is not False
@@ -46,17 +51,21 @@ def open_file(config: CameraConfig, source: str) -> "FileSource":
         raise InputNotFoundError(f"camera.source: {without_secret(source)}: {error.strerror}") from None
     if pictures is not None:
         fps = config.fps or FALLBACK_FPS
-        return FileSource(source, lambda: _read_pictures(pictures, fps), realtime, loop, config.max_fps)
+        return FileSource(source, lambda: _read_pictures(pictures, fps, colour), realtime, loop, config.max_fps)
     if not path.is_file():
         raise InputNotFoundError(f"camera.source: {without_secret(source)}: no such file, folder or camera")
-    _open_video(path).release()
-    return FileSource(source, lambda: _read_video(path), realtime, loop, config.max_fps)
+    opened = [_open_video(path, colour)]  # now, so that what is no video is told now
+
+    def read() -> Pictures:
+        return _read_video(path, opened.pop() if opened else _open_video(path, colour))
+
+    return FileSource(source, read, realtime, loop, config.max_fps)
 
 
 class FileSource:
     """Every picture of a file in order; nothing is dropped but what is over `max_fps` of the file's own time.
 
-    So the same file gives the same events.
+    So the same file gives the same events. As fast as it goes, pictures are decoded on a thread of their own.
     """
 
     online = True
@@ -66,14 +75,13 @@ class FileSource:
         self, name: str, pictures: Callable[[], Pictures], realtime: bool, loop: bool, max_fps: float | None = None
     ) -> None:
         self._name, self._open, self._realtime, self._loop = name, pictures, realtime, loop
-        self._pictures = pictures()
+        self._pictures = self._in_turn()
         self._pending: tuple[float, Image] | None = None
         self._seq = 0
-        self._pass_began_at_seq, self._pass_offset_s, self._position_s = 0, 0.0, 0.0
         self._opened_at, self._opened_wall = time.monotonic(), _utc_now()
-        self._undecodable = 0
         self._interval_s = 0.99 / max_fps if max_fps else 0.0  # frames at exactly this rate are all taken
-        self._over_max_fps, self._taken_at_s = 0, -float("inf")
+        self._undecodable = self._over_max_fps = 0
+        self._stack = ExitStack()
 
     @property
     def drops(self) -> dict[str, int]:
@@ -85,15 +93,20 @@ class FileSource:
 
     def __enter__(self) -> "FileSource":
         self._opened_at, self._opened_wall = time.monotonic(), _utc_now()
+        if not self._realtime:
+            self._pictures = self._stack.enter_context(ahead(self._pictures, ROOM))
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self._stack.close()
         self._pictures = iter(())
 
     def take(self, timeout: float) -> Frame | None:
         """The next frame; None if it is not due within `timeout` seconds. Raises EndOfStream."""
         if self._pending is None:
-            self._pending = self._next_picture()
+            self._pending = next(self._pictures, None)
+        if self._pending is None:
+            raise EndOfStream
         position_s, image = self._pending
         if self._realtime:
             wait_s = self._opened_at + position_s - time.monotonic()
@@ -115,26 +128,28 @@ class FileSource:
             return 0.0
         return max(0.0, self._opened_at + self._pending[0] - time.monotonic())
 
-    def _next_picture(self) -> tuple[float, Image]:
+    def _in_turn(self) -> Iterator[tuple[float, Image]]:
+        """What is taken, pass after pass, with its seconds from the start of the first."""
+        taken, position_s, pass_began_at_s, taken_at_s = 0, 0.0, 0.0, -float("inf")
         while True:
-            for position_s, image in self._pictures:
-                self._position_s = self._pass_offset_s + position_s
+            taken_before = taken
+            for in_pass_s, image in self._open():
+                position_s = pass_began_at_s + in_pass_s
                 if image is None:
                     self._undecodable += 1
-                elif self._position_s - self._taken_at_s < self._interval_s:
+                elif position_s - taken_at_s < self._interval_s:
                     self._over_max_fps += 1
                 else:
-                    self._taken_at_s = self._position_s
-                    return self._position_s, image
-            if self._seq == 0:
+                    taken, taken_at_s = taken + 1, position_s
+                    yield position_s, image
+            if not taken:
                 raise BadDataError(f"camera.source: {self._name}: no picture in it can be decoded")
-            if not self._loop or self._seq == self._pass_began_at_seq:
+            if not self._loop or taken == taken_before:
                 if self._undecodable:
                     log.warning("%s: %d pictures could not be decoded", self._name, self._undecodable)
-                raise EndOfStream
+                return
             # How long the last picture lasts is not known; its follower must only come after it.
-            self._pass_began_at_seq, self._pass_offset_s = self._seq, self._position_s + 1 / FALLBACK_FPS
-            self._pictures = self._open()
+            pass_began_at_s = position_s + 1 / FALLBACK_FPS
 
 
 def _find_pictures(source: str) -> list[Path] | None:
@@ -160,24 +175,26 @@ def _natural_order(path: Path) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (0, part) for part in re.split(r"(\d+)", path.name)]
 
 
-def _read_pictures(paths: list[Path], fps: float) -> Pictures:
+def _read_pictures(paths: list[Path], fps: float, colour: bool) -> Pictures:
+    how = cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE
     for index, path in enumerate(paths):
         try:
             # In 8 bits and upright: a camera's own EXIF rotation is applied.
-            yield index / fps, usable(cv2.imread(str(path), cv2.IMREAD_COLOR))
+            yield index / fps, usable(cv2.imread(str(path), how))
         except cv2.error:  # a header that promises more than OpenCV's limit on pixels
             yield index / fps, None
 
 
-def _open_video(path: Path) -> cv2.VideoCapture:
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+def _open_video(path: Path, colour: bool) -> cv2.VideoCapture | LumaVideo:
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     if not capture.isOpened():
         raise BadDataError(f"camera.source: {path}: not a video that OpenCV can read")
-    return capture
+    if colour:
+        return capture
+    return as_luma(path, capture) or cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
 
 
-def _read_video(path: Path) -> Pictures:
-    capture = _open_video(path)
+def _read_video(path: Path, capture: cv2.VideoCapture | LumaVideo) -> Pictures:
     try:
         fps = capture.get(cv2.CAP_PROP_FPS)
         fps = fps if 0 < fps <= 1000 else FALLBACK_FPS

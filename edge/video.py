@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from edge import clip
-from edge.app import build_pipeline, build_search
-from edge.beside import Behind, ahead
+from edge.app import build_pipeline, build_search, sees_colour
+from edge.beside import Behind
 from edge.camera import is_live
 from edge.classifier import TfliteClassifier
 from edge.config import Config
@@ -49,7 +49,7 @@ def run(config: Config, outputs: Outputs, bars: bool = True) -> None:
     source_name = str(config.camera.source)
     _refuse(source_name, outputs)
     camera = config.camera.model_copy(update={"realtime": False, "loop": False})
-    source = open_file(camera, source_name)
+    source = open_file(camera, source_name, colour=outputs.video is not None or sees_colour(config))
     fps, promised = _facts(source_name, camera.fps)
     classifier = TfliteClassifier.from_config(config.model)
     timeline, frames, events = Timeline(), 0, 0
@@ -60,7 +60,7 @@ def run(config: Config, outputs: Outputs, bars: bool = True) -> None:
         tables = stack.enter_context(_Tables(outputs.csv)) if outputs.csv else None
         copy = stack.enter_context(_Copy(outputs.video, fps, bars)) if outputs.video else None
         stack.callback(progress.clear)
-        for frame in stack.enter_context(ahead(_frames(source), ROOM)):
+        for frame in _frames(source):
             sight = pipeline.step(frame)
             frames, events = frames + 1, events + len(sight.events)
             _tell(sight, tables, timeline, progress, quiet=outputs != Outputs())

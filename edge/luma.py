@@ -1,0 +1,111 @@
+"""Grey frames as cameras and videos carry them: none is made colourful only to be made grey again."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edge.preprocess import as_grey, usable
+
+Image = npt.NDArray[np.uint8]
+
+BLACK, WHITE = 16, 235  # of luma in its usual range (ITU-R BT.601); JPEGs and some cameras use 0 to 255
+ROWS_COMPARED = 4  # every fourth is enough
+ALIKE = 2.0  # grey levels; rounding alone makes a difference of one
+WARNINGS_OFF = 2  # of cv2.setLogLevel: errors still show
+
+# The grey level of each level of luma.
+FULL_RANGE = np.arange(256, dtype=np.uint8)
+LIMITED_RANGE = np.clip(np.rint((np.arange(256) - BLACK) * 255 / (WHITE - BLACK)), 0, 255).astype(np.uint8)
+
+
+class Capture(Protocol):
+    """What is used of `cv2.VideoCapture`."""
+
+    def grab(self) -> bool:
+        """Wait for the next frame; False if none comes."""
+
+    def retrieve(self) -> tuple[bool, Any]:
+        """Whether the grabbed frame can be had, and it: (h, w, 3) BGR or (h, w) grey uint8."""
+
+    def release(self) -> None:
+        """Let the camera go."""
+
+
+class JpegCapture:
+    """Frames that come as JPEGs, made grey as they are decoded, which takes half the time of making them colourful.
+
+    jpegs: gives what came, undecoded.
+    """
+
+    def __init__(self, jpegs: Capture) -> None:
+        self._jpegs = jpegs
+
+    def grab(self) -> bool:
+        """Wait for the next frame; False if none comes."""
+        return self._jpegs.grab()
+
+    def retrieve(self) -> tuple[bool, Any]:
+        """Whether the grabbed frame could be decoded, and it: (h, w) uint8."""
+        there, jpeg = self._jpegs.retrieve()
+        try:
+            image = cv2.imdecode(jpeg, cv2.IMREAD_GRAYSCALE) if there else None
+        except cv2.error:  # nothing in it, or a header that promises more than OpenCV's limit on pixels
+            image = None
+        return image is not None, image
+
+    def release(self) -> None:
+        """Let the camera go."""
+        self._jpegs.release()
+
+
+class LumaVideo:
+    """A video file whose frames are grey. planes: gives their luma, and has given `first`, which comes again.
+
+    levels: (256,) uint8, the grey level of each level of luma.
+    """
+
+    def __init__(self, planes: cv2.VideoCapture, levels: Image, first: Image) -> None:
+        self._planes, self._levels = planes, levels
+        self._first: Image | None = first
+
+    def get(self, fact: int) -> float:
+        """As `cv2.VideoCapture.get`."""
+        return self._planes.get(fact)
+
+    def grab(self) -> bool:
+        """Go on to the next frame; False if none comes."""
+        return self._first is not None or self._planes.grab()
+
+    def retrieve(self) -> tuple[bool, Any]:
+        """Whether the grabbed frame could be decoded, and it: (h, w) uint8."""
+        first, self._first = self._first, None
+        there, luma = self._planes.retrieve() if first is None else (True, first)
+        return there, luma if not there or self._levels is FULL_RANGE else cv2.LUT(luma, self._levels)
+
+    def release(self) -> None:
+        """Close the file."""
+        self._planes.release()
+
+
+def as_luma(path: Path, video: cv2.VideoCapture) -> LumaVideo | None:
+    """A video that was just opened in colours, in grey from its beginning; None if its luma cannot be had.
+
+    OpenCV tells neither the luma's range nor whether what it gives is luma at all: both show beside the colours of
+    the first frame.
+    """
+    cv2.setLogLevel(WARNINGS_OFF)  # of every frame it would say that one plane is not the whole picture
+    planes = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    planes.set(cv2.CAP_PROP_CONVERT_RGB, 0)
+    luma, coloured = usable(planes.read()[1]), usable(video.read()[1])
+    if luma is None or coloured is None or luma.shape != coloured.shape[:2]:
+        return None
+    some, grey = luma[::ROWS_COMPARED], as_grey(coloured[::ROWS_COMPARED])
+    alike = [levels for levels in (FULL_RANGE, LIMITED_RANGE) if _distance(cv2.LUT(some, levels), grey) < ALIKE]
+    return LumaVideo(planes, alike[0], luma) if len(alike) == 1 else None
+
+
+def _distance(one: Any, other: Any) -> float:
+    return float(np.median(np.asarray(cv2.absdiff(one, other))))
