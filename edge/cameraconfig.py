@@ -88,7 +88,7 @@ class SearchConfig(Settings):
     interval_s: Annotated[float, Field(ge=0, le=3600)] = 0.25
     steady_interval_s: Annotated[float, Field(ge=0, le=3600)] = 1.0
     empty_interval_s: Annotated[float, Field(ge=0, le=3600)] = 0.1
-    join_after_s: Annotated[float, Field(ge=0, le=3600)] = 0.5
+    join_after_s: Annotated[float, Field(ge=0, le=3600)] = 0.2
     skip_still: bool = True
     region: Region = None
 

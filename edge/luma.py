@@ -14,7 +14,7 @@ Image = npt.NDArray[np.uint8]
 BLACK, WHITE = 16, 235  # of luma in its usual range (ITU-R BT.601); JPEGs and some cameras use 0 to 255
 ROWS_COMPARED = 4  # every fourth is enough
 ALIKE = 2.0  # grey levels; rounding alone makes a difference of one
-WARNINGS_OFF = 2  # of cv2.setLogLevel: errors still show
+NO_WARNINGS = 2  # of cv2.setLogLevel
 
 # The grey level of each level of luma.
 FULL_RANGE = np.arange(256, dtype=np.uint8)
@@ -96,7 +96,7 @@ def as_luma(path: Path, video: cv2.VideoCapture) -> LumaVideo | None:
     OpenCV tells neither the luma's range nor whether what it gives is luma at all: both show beside the colours of
     the first frame.
     """
-    cv2.setLogLevel(WARNINGS_OFF)  # of every frame it would say that one plane is not the whole picture
+    cv2.setLogLevel(min(cv2.getLogLevel(), NO_WARNINGS))  # of every frame it would say that one plane is not the whole picture
     planes = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     planes.set(cv2.CAP_PROP_CONVERT_RGB, 0)
     luma, coloured = usable(planes.read()[1]), usable(video.read()[1])

@@ -16,6 +16,7 @@ WHOLE_EVERY_S = 5.0  # a face that a sweep missed and that sits still afterwards
 REACH = 0.25  # of a face's side: it moves less between two frames
 CATCH_UP_REACH = 0.8  # and less than this while it was searched for
 MARGIN = 1 / 8  # of the frame's width, around what changed: a face's edge may look like what was behind it
+STEADY_SLOWER = 3  # a file's sweep may take so much longer where it hardly finds anything new: else the loop waits
 LOST_SPEEDUP = 3  # sweeps come so much sooner while a known face is not found near its place
 
 
@@ -139,7 +140,8 @@ class FaceSearch:
             return None
         self._sweeps += 1
         # What is missing is waited for, what may have come besides can come a bit later.
-        due_at = None if self._live else at + (self._config.join_after_s if all_found else 0.0)
+        may_take_s = self._config.join_after_s * (STEADY_SLOWER if self._steady else 1)
+        due_at = None if self._live else at + (may_take_s if all_found else 0.0)
         return _Sweep(self._pool.submit(self._detect, frame, window), frame, due_at)
 
     def _detect(self, frame: Frame, window: Box) -> list[Face]:
