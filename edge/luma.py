@@ -96,7 +96,8 @@ def as_luma(path: Path, video: cv2.VideoCapture) -> LumaVideo | None:
     OpenCV tells neither the luma's range nor whether what it gives is luma at all: both show beside the colours of
     the first frame.
     """
-    cv2.setLogLevel(min(cv2.getLogLevel(), NO_WARNINGS))  # of every frame it would say that one plane is not the whole picture
+    # Of every frame it would say that one plane is not the whole picture.
+    cv2.setLogLevel(min(cv2.getLogLevel(), NO_WARNINGS))
     planes = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     planes.set(cv2.CAP_PROP_CONVERT_RGB, 0)
     luma, coloured = usable(planes.read()[1]), usable(video.read()[1])

@@ -44,7 +44,8 @@ def run(config: Config, outputs: Outputs, bars: bool = True) -> None:
     """Read `config.camera.source` as fast as it can be, and write what was asked for.
 
     Without outputs, events are printed. Raises as `files.open_file`, UsageError, and OSError for what cannot be
-    written. The same file gives the same tables.
+    written. The same file gives the same tables, for the same outputs: a copy needs colours, whose grey is
+    the file's own but for rounding.
     """
     source_name = str(config.camera.source)
     _refuse(source_name, outputs)

@@ -18,12 +18,12 @@ WORKSTATION = {"tensorflow", "keras", "torch", "jax", "matplotlib", "training", 
 LAYERS = [
     {"labels", "errors", "address", "console", "backoff", "commands", "quantization", "records", "quiet"},
     {"preprocess", "settings", "cameraconfig", "config", "contract", "configfile", "clip", "eventfile", "spool"}
-    | {"motion", "minisign"},
+    | {"motion", "minisign", "beside"},
     {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace", "discovery", "hearing", "snapshot"}
-    | {"picamera", "capture"},
-    {"camera", "files", "haar", "mtcnn", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
-    | {"beside", "draw", "output", "picturefile", "videofile", "metrics"},
-    {"golden", "channel", "forget", "timeline", "fleet_devices", "fleet_reader"},
+    | {"picamera", "luma"},
+    {"files", "haar", "mtcnn", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
+    | {"capture", "draw", "output", "picturefile", "videofile", "metrics"},
+    {"camera", "golden", "channel", "forget", "timeline", "fleet_devices", "fleet_reader"},
     {"loop", "app"},
     {"daemon"},
     {"check", "stills", "fleet", "bundle", "video", "preview", "web"},
