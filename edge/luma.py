@@ -50,6 +50,8 @@ class JpegCapture:
     def retrieve(self) -> tuple[bool, Any]:
         """Whether the grabbed frame could be decoded, and it: (h, w) uint8."""
         there, jpeg = self._jpegs.retrieve()
+        if there and min(jpeg.shape[:2]) > 1:  # a picture: it was decoded all the same
+            return True, jpeg
         try:
             image = cv2.imdecode(jpeg, cv2.IMREAD_GRAYSCALE) if there else None
         except cv2.error:  # nothing in it, or a header that promises more than OpenCV's limit on pixels

@@ -10,6 +10,7 @@ import pytest
 from edge.app import build_source, sees_colour
 from edge.config import CameraConfig, Config
 from edge.errors import EndOfStream
+from edge.luma import JpegCapture
 from edge.preprocess import as_grey
 from mjpeg_server import MjpegCamera
 
@@ -96,3 +97,27 @@ def test_only_what_is_looked_at_by_people_or_read_in_colours_needs_them() -> Non
     assert not sees_colour(Config())
     assert sees_colour(Config(mqtt={"snapshots": True}))
     assert sees_colour(Config(detector={"kind": "mtcnn"}))
+
+
+class Pictures:
+    """A driver that hands over one picture, decoded or not."""
+
+    def __init__(self, picture: np.ndarray) -> None:
+        self._picture = picture
+
+    def grab(self) -> bool:
+        return True
+
+    def retrieve(self) -> tuple[bool, np.ndarray]:
+        return True, self._picture
+
+    def release(self) -> None:
+        pass
+
+
+def test_a_driver_that_decodes_all_the_same_is_taken_as_it_is(colourful: list[np.ndarray]) -> None:
+    jpeg = cv2.imencode(".jpg", colourful[0])[1]
+    for undecoded in (jpeg.reshape(1, -1), jpeg.reshape(-1, 1)):
+        assert JpegCapture(Pictures(undecoded)).retrieve()[1].shape == (120, 160)
+    np.testing.assert_array_equal(JpegCapture(Pictures(colourful[0])).retrieve()[1], colourful[0])
+    assert JpegCapture(Pictures(np.zeros((1, 0), np.uint8))).retrieve()[0] is False
