@@ -67,7 +67,7 @@ def run(root: Path) -> dict[str, Any]:
 
     Raises InputNotFoundError for what is not installed, EmotiondError if the guest fails.
     """
-    interval_s = configfile.load(ROOT / "config.yaml").search.interval_s
+    interval_s = configfile.load(ROOT / "config.yaml").search.steady_interval_s
     counts = {core: count(root, core) for core in CORES}
     return {
         **stamp(),
@@ -82,12 +82,12 @@ def run(root: Path) -> dict[str, Any]:
 def estimate(board: Board, stages: Mapping[str, Mapping[str, float]], interval_s: float) -> dict[str, Any]:
     """What a board would do, low, likely and high. stages: million instructions by stage, `all` of each.
 
-    One face, known and followed; sweeps every `interval_s` at most. `fps`: on one core alone, sweeps included.
+    One face, known and followed, nobody new; sweeps every `interval_s` at most. `fps`: on one core, with sweeps.
     `fps_naive`: a Haar search (1.3, 5) of every frame and the float32 network.
     """
     million = {name: stage["all"] for name, stage in stages.items()}
     per_frame, sweep = million["decode"] + million["frame, one face"], million["sweep"]
-    naive = million["decode"] + million["naive search"] + million["crop"] + million["network float32"]
+    naive = million["naive decode"] + million["naive search"] + million["crop"] + million["network float32"]
     rates = [board.ghz * 1000 * ipc for ipc in board.ipc]  # million instructions a second
     result: dict[str, Any] = {
         "board": board.name,
