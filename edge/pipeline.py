@@ -13,6 +13,8 @@ from edge.preprocess import crop_face
 from edge.records import Box, Event, Face, Frame, Reading, Scores, Track
 from edge.tracker import Tracker
 
+STILL_READ_EVERY_S = 0.5
+
 
 class FrameSource(Protocol):
     """A context manager that gives frames while it is entered."""
@@ -55,6 +57,10 @@ class FaceDetector(Protocol):
 class FaceSearch(Protocol):
     """Finds the faces of successive frames."""
 
+    @property
+    def moved(self) -> bool:
+        """Whether the last frame showed anything new."""
+
     def find(self, frame: Frame, known: Sequence[Box]) -> list[Face]:
         """Those of the next frame. known: where faces were in the frame before."""
 
@@ -83,7 +89,7 @@ class Pipeline:
     """One camera's way from frame to events; holds what is known of its faces.
 
     reads_per_s: each face is read so often at most; its scores hold until it is read again. Emotions change more
-    slowly than frames come.
+    slowly than frames come, and where nothing moves, hardly: there it is read again only lest a small change be missed.
     """
 
     def __init__(
@@ -120,8 +126,9 @@ class Pipeline:
     def _read(self, tracks: Sequence[Track], frame: Frame) -> list[Scores | None]:
         """The scores of each track, None for one that is not in the frame; all that are due are read in one go."""
         at = frame.media_time
+        every_s = self._read_every_s if self._search.moved else max(STILL_READ_EVERY_S, self._read_every_s)
         visible = [track for track in tracks if track.missed == 0]
-        due = [t for t in visible if t.id not in self._reads or at - self._reads[t.id].at >= self._read_every_s]
+        due = [t for t in visible if t.id not in self._reads or at - self._reads[t.id].at >= every_s]
         new = self._classifier.classify([crop_face(frame.image, track.box) for track in due])
         self._reads |= {track.id: _Read(at, scores) for track, scores in zip(due, new, strict=True)}
         self._reads = {track.id: self._reads[track.id] for track in tracks if track.id in self._reads}

@@ -68,6 +68,8 @@ class FaceSearch:
         self._steady = False  # the last sweep found the faces that are followed, and no other
         self.slowdown = 1
         """Sweeps come so many times more rarely than configured: of a device that is too hot or too slow."""
+        self.moved = True
+        """Whether the last frame showed anything new."""
         self._still_frames = self._sweeps = 0
 
     def __enter__(self) -> "FaceSearch":
@@ -93,6 +95,7 @@ class FaceSearch:
         """The faces of the next frame. known: where faces were in the frame before."""
         cells, region = cells_of(frame), self._region(frame)
         still = self._config.skip_still and changed_part(self._searched, cells, frame) is None
+        self.moved = not still
         followed = self._faces if still else self._follow(frame, known, region)
         self._steady &= len(followed) >= len(known)
         if self._sweep is None and self._is_due(frame.media_time, known, followed):

@@ -29,8 +29,9 @@ def track(number: int = 1, box: Box = BOX, missed: int = 0) -> Track:
 class ScriptedSearch:
     """Finds what it was told to, frame by frame; then nothing."""
 
-    def __init__(self, *boxes: list[Box]) -> None:
+    def __init__(self, *boxes: list[Box], moved: bool = True) -> None:
         self._boxes = iter(boxes)
+        self.moved = moved
 
     def find(self, frame: Frame, known: Sequence[Box]) -> list[Face]:
         return [Face(box, 5.0) for box in next(self._boxes, [])]

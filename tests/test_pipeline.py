@@ -55,3 +55,11 @@ def test_a_face_is_read_so_often_at_most_and_its_scores_hold_between() -> None:
     told = [e.type for step in range(31) for e in pipeline.step(frame(step / 30, step)).events]
     assert len(classifier.crops) == 10
     assert told == ["new", "update"]
+
+
+def test_where_nothing_moves_a_face_is_read_twice_a_second() -> None:
+    classifier = ConstantClassifier(scores(happy=0.8))
+    pipeline = build(ScriptedSearch(*[[LEFT]] * 61, moved=False), classifier)
+    told = [e.type for step in range(61) for e in pipeline.step(frame(step / 30, step)).events]
+    assert len(classifier.crops) == 4
+    assert told == ["new", "update"]

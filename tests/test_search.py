@@ -128,6 +128,16 @@ def test_a_face_that_came_or_was_lost_brings_the_next_search_sooner(recorder: Re
     recorder.near = lost  # type: ignore[method-assign]
 
 
+def test_it_says_whether_the_picture_moved(recorder: Recorder) -> None:
+    scene, other = noise(2)
+    with search_with(recorder) as search:
+        moved = []
+        for frame in as_frames([scene, scene, other, other]):
+            search.find(frame, [Box(200, 100, 100, 100)])
+            moved.append(search.moved)
+    assert moved == [True, False, True, False]
+
+
 def test_a_sweep_of_a_file_joins_after_its_time(recorder: Recorder) -> None:
     known = Box(500, 300, 60, 60)
     recorder.near = lambda frame, box, reach: Face(box if reach > 0.5 else known, 5.0)  # type: ignore[method-assign]
