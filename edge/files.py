@@ -18,7 +18,7 @@ from edge.address import without_secret
 from edge.beside import ahead
 from edge.config import CameraConfig
 from edge.errors import BadDataError, EndOfStream, InputNotFoundError
-from edge.luma import LumaVideo, as_luma
+from edge.luma import LumaVideo, as_luma, open_video
 from edge.preprocess import usable
 from edge.records import Frame
 
@@ -186,12 +186,12 @@ def _read_pictures(paths: list[Path], fps: float, colour: bool) -> Pictures:
 
 
 def _open_video(path: Path, colour: bool) -> cv2.VideoCapture | LumaVideo:
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    capture = open_video(path)
     if not capture.isOpened():
         raise BadDataError(f"camera.source: {path}: not a video that OpenCV can read")
     if colour:
         return capture
-    return as_luma(path, capture) or cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    return as_luma(path, capture) or open_video(path)  # again: its first frame was taken to compare
 
 
 def _read_video(path: Path, capture: cv2.VideoCapture | LumaVideo) -> Pictures:

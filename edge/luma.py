@@ -1,5 +1,6 @@
 """Grey frames as cameras and videos carry them: none is made colourful only to be made grey again."""
 
+import os
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -92,6 +93,12 @@ class LumaVideo:
         self._planes.release()
 
 
+def open_video(path: Path) -> cv2.VideoCapture:
+    """A video file in colours, decoded by half of the cores: the others find and read faces."""
+    threads = max(1, len(os.sched_getaffinity(0)) // 2)
+    return cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, threads])
+
+
 def as_luma(path: Path, video: cv2.VideoCapture) -> LumaVideo | None:
     """A video that was just opened in colours, in grey from its beginning; None if its luma cannot be had.
 
@@ -100,14 +107,14 @@ def as_luma(path: Path, video: cv2.VideoCapture) -> LumaVideo | None:
     """
     # Of every frame it would say that one plane is not the whole picture.
     cv2.setLogLevel(min(cv2.getLogLevel(), NO_WARNINGS))
-    planes = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    planes = open_video(path)
     planes.set(cv2.CAP_PROP_CONVERT_RGB, 0)
-    luma, coloured = usable(planes.read()[1]), usable(video.read()[1])
-    if luma is None or coloured is None or luma.shape != coloured.shape[:2]:
+    luma, coloured = planes.read()[1], usable(video.read()[1])
+    if luma is None or coloured is None or luma.dtype != np.uint8 or luma.shape != coloured.shape[:2]:
         return None
     some, grey = luma[::ROWS_COMPARED], as_grey(coloured[::ROWS_COMPARED])
     alike = [levels for levels in (FULL_RANGE, LIMITED_RANGE) if _distance(cv2.LUT(some, levels), grey) < ALIKE]
-    return LumaVideo(planes, alike[0], luma) if len(alike) == 1 else None
+    return LumaVideo(planes, alike[0], np.asarray(luma, np.uint8)) if len(alike) == 1 else None
 
 
 def _distance(one: Any, other: Any) -> float:
