@@ -49,12 +49,10 @@ WATCH_TABLE = """() => {
   const known = new Set();
   const look = () => {
     for (const row of document.querySelectorAll('tbody tr')) {
-      const cells = row.querySelectorAll('td');
-      if (cells.length < 2) continue;
-      const name = cells[0].textContent + cells[1].textContent;
-      if (known.has(name)) continue;
-      known.add(name);
-      window.seen.push(Date.now() - Date.parse(cells[0].textContent));
+      const time = row.querySelector('td');
+      if (!time || known.has(row.textContent)) continue;
+      known.add(row.textContent);
+      window.seen.push(Date.now() - Date.parse(new Date().toDateString() + ' ' + time.textContent));
     }
   };
   look();

@@ -73,6 +73,15 @@ class Subscriber:
                 self._wake.clear()
             self._client = None
             connection.close()
+            self.lose()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker is there."""
+        return self._client is not None
+
+    def lose(self) -> None:
+        """The connection is gone, on the subscriber's thread. Others than terminals may want to know."""
 
     def publish(self, topic: str, text: str) -> None:
         """Send a passing message, while there is a connection; from any thread, and without waiting."""

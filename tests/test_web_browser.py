@@ -2,6 +2,7 @@
 
 import csv
 import importlib.resources
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -116,7 +117,7 @@ def test_a_device_is_seen_from_its_first_face_to_its_death(
     assert page.get_by_role("switch", name="Live picture").is_disabled()
 
     def yellow() -> int:
-        picture = cv2.imdecode(np.frombuffer(page.locator("canvas").first.screenshot(), np.uint8), cv2.IMREAD_COLOR)
+        picture = cv2.imdecode(np.frombuffer(page.locator(".chart svg").screenshot(), np.uint8), cv2.IMREAD_COLOR)
         # Below the legend, which has every colour from the start.
         return int((np.abs(picture[60:].astype(int) - COLOURS["happy"]).max(axis=2) < 30).sum())
 
@@ -144,6 +145,7 @@ def test_a_device_is_seen_from_its_first_face_to_its_death(
     rows = list(csv.DictReader((tmp_path / "events.csv").read_text().splitlines()))
     assert {row["device"] for row in rows} == {"pi"}
     assert "new" in {row["type"] for row in rows}
+    assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3}", events.locator("tbody td").first.inner_text())  # of today
     assert faults(events) == []
     events.get_by_label("Device or camera").fill("garden")
     events.get_by_text("No data available").wait_for()
@@ -165,6 +167,7 @@ def test_the_live_picture_is_shown_while_it_is_wished_for(
     page.get_by_role("switch", name="Live picture").focus()
     page.keyboard.press("Space")
     page.get_by_text("Sent while you look, and stored nowhere.").wait_for()
+    page.locator(".box", has_text="happy").wait_for()
     width = "() => document.querySelector('img.picture').naturalWidth"
     wait_for(lambda: page.evaluate(width) == 320, "the picture is loaded", LONG_S)
     first = page.locator("img.picture").get_attribute("src")
@@ -180,6 +183,29 @@ def test_the_live_picture_is_shown_while_it_is_wished_for(
     page.locator("img.picture").wait_for(state="hidden")
     assert page.request.get(f"{url}picture?device=pi&camera=other").status == 404
     assert [text for text in browser.complaints if "404" not in text] == []
+
+
+def test_a_broker_that_goes_away_is_told_and_the_theme_is_kept(
+    browser: Browser, serve: Callable[..., Any], start: Callable[..., Daemon], broker: Broker
+) -> None:
+    url, _ = serve(free_port())
+    page = browser.page(url)
+    start("run", *plain(broker.port))
+    page.locator("[data-status=online]").wait_for()
+    for theme in ("dark", "light"):
+        page.get_by_role("button", name="Dark / light").click()
+        page.locator(f"body.body--{theme}").wait_for()
+        page.get_by_role("link", name="Events").click()
+        page.locator(f"body.body--{theme}").wait_for()
+        page.get_by_role("link", name="Cameras").click()
+    broker.kill()
+    page.get_by_text("There is no connection to the broker 127.0.0.1.").wait_for()
+    page.locator("[data-status=unknown]").wait_for()
+    assert faults(page) == []
+    broker.start()
+    page.locator("[data-status=online]").wait_for()
+    page.get_by_text("There is no connection").wait_for(state="hidden")
+    assert browser.complaints == []
 
 
 def test_visitors_try_it_on_their_own_camera(browser: Browser, serve: Callable[..., Any]) -> None:
@@ -198,11 +224,27 @@ def test_visitors_try_it_on_their_own_camera(browser: Browser, serve: Callable[.
     server.process.kill()
     server.process.wait()
     page.get_by_text("The connection to the server is lost. Trying again").wait_for()
+    assert page.locator("#try-faces caption").count() == 0  # what is shown is what is seen
     serve(port)
     page.get_by_text("Reading faces.").wait_for()
     page.locator("#try-faces caption").nth(1).wait_for()
     page.get_by_role("button", name="Stop").click()
     page.get_by_text("The camera is off.").wait_for()
+
+
+def test_a_camera_that_is_taken_away_is_told(browser: Browser, serve: Callable[..., Any]) -> None:
+    url, _ = serve(free_port())
+    page = browser.page(f"{url}try")
+    page.evaluate("""() => {
+      const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+      navigator.mediaDevices.getUserMedia = async (wish) => (window.camera = await ask(wish));
+    }""")
+    page.get_by_role("button", name="Start my camera").click()
+    page.locator("#try-faces caption").first.wait_for()
+    page.evaluate("window.camera.getVideoTracks()[0].dispatchEvent(new Event('ended'))")  # as when it is unplugged
+    page.get_by_text("The camera was taken away.").wait_for()
+    page.get_by_role("button", name="Start my camera").wait_for()
+    assert page.locator("#try-canvas").is_hidden()
 
 
 def test_a_camera_that_is_refused_is_explained(driver: Any, serve: Callable[..., Any]) -> None:

@@ -10,15 +10,16 @@ pytest.importorskip("nicegui", reason="the extra `web` is not installed")
 
 from edge.labels import EMOTIONS
 from edge.web.fleet import CAMERAS_MAX, EVENTS_MAX, STALE_S, Fleet, History
-from edge.web.render import as_csv
+from edge.web.render import as_csv, boxes
 
 NOW = 1_800_000_000.0
 SCORES = {emotion: 0.91 if emotion == "happy" else 0.015 for emotion in EMOTIONS}
 
 
 def faces(*tracks: int) -> str:
-    shown = [{"track": track, "emotion": "happy", "confidence": 0.91, "scores": SCORES} for track in tracks]
-    return json.dumps({"v": 1, "faces": shown})
+    face = {"emotion": "happy", "confidence": 0.91, "scores": SCORES, "box": [64, 48, 128, 128]}
+    shown = [{**face, "track": track} for track in tracks]
+    return json.dumps({"v": 1, "frame": [640, 480], "faces": shown})
 
 
 def event(number: int, **changes: object) -> str:
@@ -48,6 +49,7 @@ def test_a_camera_shows_what_its_messages_say(fleet: Fleet) -> None:
         2,
     )
     assert [face["track"] for face in view.live_faces(NOW + 1)] == [1, 2]
+    assert "left:10.00%;top:10.00%;width:20.00%;height:26.67%" in boxes(view.faces)
     assert view.live_faces(NOW + STALE_S + 0.1) == []
     assert view.stats["fps_out"] == 30.0
 
@@ -61,6 +63,17 @@ def test_a_device_that_dies_takes_its_cameras_along(fleet: Fleet, status: str) -
     fleet.take("emotiond/pi/status", "online", NOW)
     fleet.take("emotiond/pi/front/status", "paused", NOW)
     assert fleet.cameras()[0].status == "paused"
+
+
+def test_without_a_broker_no_state_is_known_until_it_says_so_anew(fleet: Fleet) -> None:
+    fleet.take("emotiond/pi/front/faces", faces(1), NOW)
+    fleet.lose_sight()
+    (view,) = fleet.cameras()
+    assert (view.status, view.live_faces(NOW)) == ("unknown", [])
+    fleet.take("emotiond/pi/garden/status", "online", NOW)
+    assert [view.status for view in fleet.cameras()] == ["unknown", "unknown"]
+    fleet.take("emotiond/pi/status", "online", NOW)
+    assert [view.status for view in fleet.cameras()] == ["online", "online"]
 
 
 def test_what_was_forgotten_at_the_broker_is_forgotten_here(fleet: Fleet) -> None:
@@ -110,6 +123,8 @@ def test_history_is_bounded() -> None:
         ("emotiond/pi/front/faces", "[" * 100_000),
         ("emotiond/pi/front/faces", json.dumps({"v": 2, "faces": []})),
         ("emotiond/pi/front/faces", json.dumps({"v": 1, "faces": [{"track": 1}]})),
+        ("emotiond/pi/front/faces", faces(1).replace("[640, 480]", "[0, 0]")),
+        ("emotiond/pi/front/faces", faces(1).replace("[64, 48, 128, 128]", '"<b>"')),
         ("emotiond/pi/front/faces", json.dumps({"v": 1, "faces": 7})),
         ("emotiond/pi/front/events", event(1, track="x")),
         ("emotiond/pi/front/emotion", "{}"),

@@ -27,8 +27,8 @@ LONG_S = 300.0
 
 
 def see(fleet: Fleet, camera: str, at: float) -> None:
-    face = {"track": 1, "emotion": "happy", "confidence": 1.0, "scores": HAPPY}
-    fleet.take(f"emotiond/pi/{camera}/faces", json.dumps({"v": 1, "faces": [face]}), at)
+    face = {"track": 1, "emotion": "happy", "confidence": 1.0, "scores": HAPPY, "box": [64, 48, 128, 128]}
+    fleet.take(f"emotiond/pi/{camera}/faces", json.dumps({"v": 1, "frame": [640, 480], "faces": [face]}), at)
 
 
 def series(fleet: Fleet, camera: str, span_s: int = 604_800) -> list[float]:

@@ -88,6 +88,7 @@ class CameraView:
     """Of the newest live message."""
     faces_at: float = 0.0
     stats: dict[str, Any] = field(default_factory=dict)
+    stats_at: float = 0.0
     picture: bytes = b""
     """The newest JPEG that came because somebody asked."""
     picture_at: float = 0.0
@@ -177,7 +178,7 @@ class Fleet:
                     case [device, "status"]:
                         self._take_device_status(device, text)
                     case [device, "stats"]:
-                        self._take_stats(device, _parsed(text))
+                        self._take_stats(device, _parsed(text), now)
                     case [device, camera, "status"] if not text:
                         self._cameras.pop((device, camera), None)
                         self._forget(device, camera)
@@ -189,8 +190,15 @@ class Fleet:
                         self._take_emotion(self._camera(device, camera), _parsed(text))
                     case [device, camera, "events"]:
                         self._take_event(device, camera, _parsed(text))
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError):
                 return
+
+    def lose_sight(self) -> None:
+        """There is no broker: what it said of devices may be over. When it is back it says so anew."""
+        with self.lock:
+            self._devices = dict.fromkeys(self._devices, "unknown")
+            for view in self._cameras.values():
+                view.device_status = "unknown"
 
     def _camera(self, device: str, name: str) -> CameraView:
         if (device, name) not in self._cameras:
@@ -219,12 +227,13 @@ class Fleet:
             key: history for key, history in self._remembered.items() if key[0] != device or camera not in ("", key[1])
         }
 
-    def _take_stats(self, device: str, message: dict[str, Any]) -> None:
-        self._camera(device, str(message["camera"])[:NAME_MAX]).stats = message
+    def _take_stats(self, device: str, message: dict[str, Any], now: float) -> None:
+        view = self._camera(device, str(message["camera"])[:NAME_MAX])
+        view.stats, view.stats_at = message, now
 
     @staticmethod
     def _take_faces(view: CameraView, message: dict[str, Any], now: float) -> None:
-        faces = [_checked(face) for face in message["faces"][:FACES_MAX]]
+        faces = [_checked(face, message["frame"]) for face in message["faces"][:FACES_MAX]]
         view.faces, view.faces_at = faces, now
         for face in faces:
             view.history.add(now, [face["scores"][emotion] for emotion in EMOTIONS])
@@ -265,10 +274,13 @@ def _parsed(text: str) -> dict[str, Any]:
     return dict(message)
 
 
-def _checked(face: dict[str, Any]) -> dict[str, Any]:
+def _checked(face: dict[str, Any], frame: list[int]) -> dict[str, Any]:
+    x, y, w, h = face["box"]
+    width, height = frame
     return {
         "track": int(face["track"]),
         "emotion": face["emotion"] if face["emotion"] in EMOTIONS else None,
         "confidence": float(face["confidence"]),
+        "at": (x / width, y / height, w / width, h / height),
         "scores": {emotion: min(1.0, max(0.0, float(face["scores"][emotion]))) for emotion in EMOTIONS},
     }

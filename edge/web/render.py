@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from html import escape
 from typing import Any
@@ -15,6 +16,7 @@ SYMBOLS = {"online": "●", "offline": "✖", "stopped": "■", "paused": "❚�
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 EVENT_COLUMNS = ("at", "device", "camera", "type", "face", "emotion", "previous", "confidence")
 HEX_COLOURS = {name: "#{2:02x}{1:02x}{0:02x}".format(*colour) for name, colour in COLOURS.items()}
+COLOURS_STYLE = ":root{" + "".join(f"--{name}:{colour};" for name, colour in HEX_COLOURS.items()) + "}"
 
 
 def as_csv(events: list[dict[str, Any]]) -> str:
@@ -38,7 +40,7 @@ def summary(view: CameraView) -> str:
         return (
             "● online, nobody in view" if view.faces_count == 0 else f"● online, faces: {view.faces_count}, uncertain"
         )
-    share = "" if view.confidence is None else f" {view.confidence:.0%}"
+    share = "" if view.confidence is None else f" {_percent(view.confidence)}"
     return f"● online, faces: {view.faces_count}, {view.emotion}{share}"
 
 
@@ -46,15 +48,34 @@ def card(view: CameraView) -> str:
     """The inside of a camera's card."""
     name = view.emotion or (UNCERTAIN if view.faces_count else None) if view.status == "online" else None
     shown = f"{_swatch(name)}{name}" if name else "&nbsp;"
+    faces = f", faces: {view.faces_count}" if name else ""
     return (
         f"<b>{escape(view.device)} / {escape(view.name)}</b>"
-        f'<span data-status="{escape(view.status)}">{SYMBOLS.get(view.status, "?")} {escape(view.status)}</span>'
-        f'<div class="emotion">{shown}</div>'
+        f'<span data-status="{escape(view.status)}"><i>{SYMBOLS.get(view.status, "?")}</i> {escape(view.status)}{faces}'
+        f'</span><div class="emotion">{shown}</div>'
+    )
+
+
+def count(views: Sequence[CameraView]) -> str:
+    """How many cameras there are in each state."""
+    states = Counter(view.status for view in views)
+    return ", ".join(f"{number} {status}" for status, number in states.most_common())
+
+
+def no_broker(brokers: Sequence[str]) -> str:
+    """Why nothing new comes."""
+    return (
+        f"There is no connection to the broker {' or '.join(brokers)}. It is tried again; until then nothing new comes,"
+        " and no device's state is known."
     )
 
 
 def _swatch(name: str) -> str:
-    return f'<span class="swatch" style="background:{HEX_COLOURS[name]}"></span>'
+    return f'<span class="swatch" style="background:var(--{name})"></span>'
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def face_tables(faces: list[dict[str, Any]]) -> str:
@@ -63,13 +84,28 @@ def face_tables(faces: list[dict[str, Any]]) -> str:
     for face in faces:
         rows = "".join(
             f'<tr><th scope="row">{_swatch(emotion)}{emotion}</th>'
-            f'<td><meter value="{value:.2f}" aria-label="{emotion} of face {face["track"]}"></meter></td>'
-            f"<td>{value:.0%}</td></tr>"
+            f'<td><meter value="{value:.2f}" style="--fill:var(--{emotion});--share:{value:.0%}"'
+            f' aria-label="{emotion} of face {face["track"]}"></meter></td>'
+            f"<td>{_percent(value)}</td></tr>"
             for emotion, value in face["scores"].items()
         )
         name = f"face {face['track']}: {face['emotion'] or UNCERTAIN}"
         tables.append(f'<div class="face"><table><caption>{name}</caption>{rows}</table></div>')
     return f'<div class="faces">{"".join(tables)}</div>' if tables else '<p class="soft">No live faces.</p>'
+
+
+def boxes(faces: list[dict[str, Any]]) -> str:
+    """The faces' boxes and labels over a picture of the camera, whatever its size: `at` is in shares of the frame."""
+    shown = ""
+    for face in faces:
+        name = face["emotion"] or UNCERTAIN
+        share = f" {_percent(face['confidence'])}" if face["emotion"] else ""
+        x, y, w, h = (f"{100 * side:.2f}%" for side in face["at"])
+        shown += (
+            f'<div class="box" style="left:{x};top:{y};width:{w};height:{h};--fill:var(--{name})">'
+            f"<span>{face['track']} {name}{share}</span></div>"
+        )
+    return shown
 
 
 def picture_state(view: CameraView, wanted: bool, shown: bool) -> str:
@@ -85,8 +121,8 @@ def picture_state(view: CameraView, wanted: bool, shown: bool) -> str:
     return "Asked for a picture. It comes if the device's settings (mqtt.snapshots) and the broker allow it."
 
 
-def health(stats: dict[str, Any]) -> str:
-    """Of a device, from its newest stats; whatever is missing there is missing here."""
+def health(stats: dict[str, Any], age_s: float) -> str:
+    """Of a device, from its newest stats, heard so long ago; whatever is missing there is missing here."""
     latency = stats.get("latency_ms") or {}
     figures: dict[str, Callable[[], Any]] = {
         "Frames/s read": lambda: stats["fps_out"],
@@ -105,26 +141,32 @@ def health(stats: dict[str, Any]) -> str:
         except (KeyError, TypeError, ValueError, AttributeError):  # not measured, or not emotiond's
             value = "-"
         cells += f"<div><dt>{name}</dt><dd>{value}</dd></div>"
-    at = escape(str(stats.get("at", "not heard yet"))[:30])
-    return f'<h2>Health <small class="soft">({at})</small></h2><dl class="health">{cells}</dl>'
+    heard = f"heard {_ago(age_s)} ago" if stats else "not heard yet"
+    return f'<h2>Health <small class="soft">{heard}</small></h2><dl class="health">{cells}</dl>'
+
+
+def _ago(age_s: float) -> str:
+    for unit, seconds in (("h", 3600), ("min", 60)):
+        if age_s >= 2 * seconds:
+            return f"{age_s // seconds:.0f} {unit}"
+    return f"{max(0.0, age_s):.0f} s"
 
 
 def chart_options() -> dict[str, Any]:
     """Of the history: a line per emotion."""
     now = datetime.now(timezone.utc).timestamp() * 1000
-    grey = "#7a8793"
     return {
         "animation": False,
         "color": [HEX_COLOURS[emotion] for emotion in EMOTIONS],
-        "legend": {"top": 0, "textStyle": {"color": grey}},
-        "tooltip": {"trigger": "axis"},
-        "grid": {"left": 45, "right": 15, "top": 60, "bottom": 30},
-        "xAxis": {"type": "time", "min": now - 900_000, "max": now, "axisLabel": {"color": grey}},
+        "legend": {"top": 0, "icon": "roundRect", "itemWidth": 12, "itemHeight": 12},
+        "tooltip": {"trigger": "axis", ":valueFormatter": "(value) => value == null ? '-' : Math.round(value) + ' %'"},
+        "grid": {"left": 50, "right": 15, "top": 60, "bottom": 30},
+        "xAxis": {"type": "time", "min": now - 900_000, "max": now, "axisLabel": {"hideOverlap": True}},
         "yAxis": {
             "type": "value",
             "min": 0,
-            "max": 1,
-            "axisLabel": {"color": grey},
+            "max": 100,
+            "axisLabel": {"formatter": "{value} %"},
             "splitLine": {"lineStyle": {"opacity": 0.3}},
         },
         "series": [

@@ -62,6 +62,9 @@ class _FleetSubscriber(Subscriber):
     def take_picture(self, topic: str, picture: bytes | bytearray) -> None:
         self._fleet.take_picture(topic, bytes(picture), time.time())
 
+    def lose(self) -> None:
+        self._fleet.lose_sight()
+
 
 def run(config: Config, listening: Listening) -> None:
     """Serve until interrupted. Raises UsageError rather than showing faces to a whole network."""
@@ -86,7 +89,7 @@ def run(config: Config, listening: Listening) -> None:
     nicegui_app.add_static_files("/static", str(Path(__file__).with_name("static")))
     pictures = Pictures(fleet, lambda where: subscriber.publish(f"{config.mqtt.base_topic}/{where}/look", ""))
     pictures.add_to(api)
-    pages.add(fleet, config.mqtt, pictures)
+    pages.add(fleet, config.mqtt, pictures, lambda: subscriber.connected)
     ui.run_with(
         api, title="emotiond", dark=None, language="en-US", show_welcome_message=False, reconnect_timeout=RECONNECT_S
     )

@@ -12,6 +12,7 @@
       return;
     }
     say("Asking for the camera…");
+    at("start").disabled = true;
     try {
       stream = await navigator.mediaDevices.getUserMedia({ video: { width: WIDTH, height: 480 } });
     } catch (error) {
@@ -22,31 +23,38 @@
       };
       say(why[error.name] || "The camera cannot be used: " + error.message);
       return;
+    } finally {
+      at("start").disabled = false;
     }
+    stream.getVideoTracks()[0].onended = () => stop("The camera was taken away. Start again when it is back.");
     video = document.createElement("video");
     video.muted = true;
     video.playsInline = true;
     video.srcObject = stream;
     await video.play();
     at("start").hidden = true;
-    at("stop").hidden = false;
+    at("stop").hidden = at("shown").hidden = false;
     sessionStorage.setItem("emotiond-try", "on");
     connect();
     draw();
   }
 
-  function stop() {
+  function stop(why = "The camera is off.") {
     sessionStorage.removeItem("emotiond-try");
     stream?.getTracks().forEach((track) => track.stop());
     stream = video = null;
     socket?.close();
-    faces = times = trips = [];
+    clear();
     at("start").hidden = false;
-    at("stop").hidden = true;
-    say("The camera is off.");
+    at("stop").hidden = at("shown").hidden = true;
+    say(why);
+    at("canvas").getContext("2d").clearRect(0, 0, at("canvas").width, at("canvas").height);
+  }
+
+  function clear() {
+    faces = times = trips = [];
     at("rate").textContent = "";
     at("faces").replaceChildren();
-    at("canvas").getContext("2d").clearRect(0, 0, at("canvas").width, at("canvas").height);
   }
 
   function connect() {
@@ -76,7 +84,7 @@
       requestAnimationFrame(send);
     };
     socket.onclose = (event) => {
-      faces = [];
+      clear();
       if (!stream) return;
       say(event.code === 1013 ? "The server is busy: others are trying it now. Waiting for a place…"
         : "The connection to the server is lost. Trying again…");
@@ -103,10 +111,13 @@
         table.createCaption();
         names.forEach((name) => {
           const row = table.insertRow(), head = document.createElement("th");
+          const swatch = document.createElement("span"), meter = document.createElement("meter");
           head.scope = "row";
-          head.textContent = name;
+          swatch.className = "swatch";
+          swatch.style.background = "var(--" + name + ")";
+          head.append(swatch, name);
           row.append(head);
-          const meter = document.createElement("meter");
+          meter.style.setProperty("--fill", "var(--" + name + ")");
           meter.setAttribute("aria-label", name);
           row.insertCell().append(meter);
           row.insertCell();
@@ -116,7 +127,9 @@
       const table = part.firstChild;
       table.caption.textContent = "face " + face.face + ": " + (face.emotion || "uncertain");
       face.scores.forEach((score, row) => {
-        table.rows[row].cells[1].firstChild.value = score;
+        const meter = table.rows[row].cells[1].firstChild;
+        meter.value = score;
+        meter.style.setProperty("--share", 100 * score + "%");
         table.rows[row].cells[2].textContent = Math.round(score * 100) + " %";
       });
     });
@@ -129,18 +142,20 @@
     if (canvas.height !== height) canvas.height = height;
     context.drawImage(video, 0, 0, WIDTH, height);
     const names = at("faces").dataset.emotions.split(" "), colours = at("faces").dataset.colours.split(" ");
-    context.lineWidth = 3;
-    context.font = "600 16px sans-serif";
+    // As large on a phone, where the canvas is shrunk.
+    const scale = Math.max(1, WIDTH / (canvas.clientWidth || WIDTH)), line = 24 * scale, pad = 6 * scale;
+    context.lineWidth = 3 * scale;
+    context.font = "600 " + 16 * scale + "px sans-serif";
     faces.forEach((face) => {
       const [x, y, w, h] = face.box, place = names.indexOf(face.emotion);
       const colour = colours[place < 0 ? colours.length - 1 : place];
-      const text = face.face + " " + (face.emotion ? face.emotion + " " + Math.round(face.confidence * 100) + "%" : "uncertain");
+      const text = face.face + " " + (face.emotion ? face.emotion + " " + Math.round(face.confidence * 100) + " %" : "uncertain");
       context.strokeStyle = context.fillStyle = colour;
       context.strokeRect(x, y, w, h);
-      const top = Math.max(y, 24);
-      context.fillRect(x, top - 24, context.measureText(text).width + 12, 24);
+      const top = Math.max(y, line), left = x - context.lineWidth / 2;
+      context.fillRect(left, top - line, context.measureText(text).width + 2 * pad, line);
       context.fillStyle = "#202428";
-      context.fillText(text, x + 6, top - 7);
+      context.fillText(text, left + pad, top - 7 * scale);
     });
     requestAnimationFrame(draw);
   }
