@@ -125,7 +125,8 @@ class _FfmpegProgram:
             self._child.kill()
             return "ffmpeg did not end"
         lines = said.decode(errors="replace").strip().splitlines()
-        return (lines[-1] if lines else "ffmpeg failed") if self._child.wait() else ""
+        # Without the file's name, which is said anyway: "Error closing file file:read.mp4: No space left on device".
+        return (lines[-1].rpartition(": ")[2] if lines else "ffmpeg failed") if self._child.wait() else ""
 
 
 def _open_encoder(path: Path, fps: float, size: tuple[int, int]) -> tuple[str, _Encoder]:

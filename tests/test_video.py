@@ -182,7 +182,8 @@ def test_a_full_disk_is_told(tmp_path: Path, programs: str | None) -> None:
 def test_an_encoder_that_dies_is_told_in_its_own_words(tmp_path: Path) -> None:
     program = tmp_path / "ffmpeg"
     program.write_text(
-        '#!/bin/sh\ncase "$*" in *lavfi*) exit 0;; esac\nhead -c 2000000 >/dev/null\necho "out of cheese" >&2\nexit 1\n'
+        '#!/bin/sh\ncase "$*" in *lavfi*) exit 0;; esac\nhead -c 2000000 >/dev/null\n'
+        'echo "Error closing file file:copy.mp4: out of cheese" >&2\nexit 1\n'
     )
     program.chmod(0o755)
     copy = tmp_path / "copy.mp4"
