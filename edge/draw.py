@@ -34,24 +34,23 @@ def draw(image: npt.NDArray[np.uint8], readings: Iterable[Reading], bars: bool =
     """A copy of a (h, w, 3) BGR or (h, w) grey picture with a box, a label and a bar chart of scores per face."""
     picture = image.copy() if image.ndim == 3 else np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2BGR), np.uint8)
     readings = list(readings)
+    if bars:
+        taken = [reading.track.box for reading in readings]
+        for reading in readings:
+            taken.append(_draw_bars(picture, reading.scores, reading.track.box, taken, _scale(picture, reading)))
     for reading in readings:
-        box, name = reading.track.box, reading.emotion or UNCERTAIN
-        scale = max(0.6, min(picture.shape[1] / REFERENCE_WIDTH, box.w / REFERENCE_FACE))
-        scale = round(SIZES * scale) / SIZES
+        box, name, scale = reading.track.box, reading.emotion or UNCERTAIN, _scale(picture, reading)
         thickness = max(1, round(2 * scale))
         cv2.rectangle(picture, (box.x, box.y), (box.x + box.w, box.y + box.h), COLOURS[name], thickness, cv2.LINE_AA)
         share = f" {reading.confidence:.0%}" if reading.emotion else ""
         _draw_label(picture, f"{reading.track.id} {name}{share}", box, COLOURS[name], scale)
-        if bars:
-            others = [other.track.box for other in readings if other is not reading]
-            _draw_bars(picture, reading.scores, box, others, scale)
     return picture
 
 
 def caption(image: npt.NDArray[np.uint8], lines: Sequence[str]) -> npt.NDArray[np.uint8]:
     """A copy of a (h, w, 3) BGR picture with lines of text on a panel in its top left corner."""
     picture = image.copy()
-    scale = max(0.6, min(1.5, picture.shape[1] / REFERENCE_WIDTH))
+    scale = max(0.85, min(1.5, picture.shape[1] / REFERENCE_WIDTH))  # letters of less than 10 px are hard to read
     size, row, pad = 0.5 * scale, round(20 * scale), round(6 * scale)
     width = max((cv2.getTextSize(line, FONT, size, 1)[0][0] for line in lines), default=0) + 2 * pad
     area = picture[: row * len(lines) + pad, :width]
@@ -60,6 +59,11 @@ def caption(image: npt.NDArray[np.uint8], lines: Sequence[str]) -> npt.NDArray[n
     for index, line in enumerate(lines):
         cv2.putText(picture, line, (pad, row * (index + 1) - pad // 2), FONT, size, WHITE, 1, cv2.LINE_AA)
     return picture
+
+
+def _scale(picture: npt.NDArray[np.uint8], reading: Reading) -> float:
+    scale = max(0.6, min(picture.shape[1] / REFERENCE_WIDTH, reading.track.box.w / REFERENCE_FACE))
+    return round(SIZES * scale) / SIZES
 
 
 def _draw_label(
@@ -73,18 +77,24 @@ def _draw_label(
     cv2.putText(picture, text, (left + pad, bottom - descent - pad), FONT, size, PANEL, thickness, cv2.LINE_AA)
 
 
-def _draw_bars(picture: npt.NDArray[np.uint8], scores: Scores, box: Box, others: Sequence[Box], scale: float) -> None:
-    """To the right of the box, or to its left where the picture ends or another face would be covered."""
+def _draw_bars(picture: npt.NDArray[np.uint8], scores: Scores, box: Box, taken: Sequence[Box], scale: float) -> Box:
+    """Beside the box, below or above it, where the least of faces and other charts is covered; returns the place."""
     row, text_width, bar_width, pad = round(15 * scale), round(62 * scale), round(70 * scale), round(5 * scale)
     width, height = text_width + bar_width + 3 * pad, row * len(EMOTIONS) + 2 * pad
-    top = max(0, min(box.y, picture.shape[0] - height))
-    right_side, left_side = box.x + box.w + pad, max(0, box.x - pad - width)
-    fits = right_side + width <= picture.shape[1]
-    areas = [Box(left, top, width, height) for left in ((right_side, left_side) if fits else (left_side,))]
-    left = min(areas, key=lambda area: sum(_shared(area, other) for other in others)).x
+    label = 2 * row  # above the box
+    places = (
+        (box.x + box.w + pad, box.y),
+        (box.x - pad - width, box.y),
+        (box.x, box.y + box.h + pad),
+        (box.x, box.y - label - height),
+    )
+    inside = [
+        Box(max(0, min(x, picture.shape[1] - width)), max(0, min(y, picture.shape[0] - height)), width, height)
+        for x, y in places
+    ]
+    place = min(inside, key=lambda area: sum(_shared(area, other) for other in taken))
+    left, top = place.x, place.y
     area = picture[top : top + height, left : left + width]
-    if area.size == 0:
-        return
     panel = _panel(scale, row, width, height, pad)[: area.shape[0], : area.shape[1]]
     area[:] = cv2.addWeighted(area, 1 - SHADE, panel, 1, 0)
     for index, (emotion, value) in enumerate(zip(EMOTIONS, scores.values, strict=True)):
@@ -92,6 +102,7 @@ def _draw_bars(picture: npt.NDArray[np.uint8], scores: Scores, box: Box, others:
         start = left + 2 * pad + text_width
         end = start + max(1, round(bar_width * float(value)))
         cv2.rectangle(picture, (start, y + round(row * 0.2)), (end, y + round(row * 0.8)), COLOURS[emotion], -1)
+    return place
 
 
 @lru_cache(maxsize=16)

@@ -158,7 +158,8 @@ def contact_sheet(choices: Sequence[Choice]) -> npt.NDArray[np.uint8]:
     sheet = np.zeros((rows * TILE[1], min(len(choices), TILES_A_ROW) * TILE[0], 3), np.uint8)
     for index, choice in enumerate(choices):
         colour = choice.picture if choice.picture.ndim == 3 else cv2.cvtColor(choice.picture, cv2.COLOR_GRAY2BGR)
-        tile = caption(np.asarray(cv2.resize(colour, TILE), np.uint8), [f"{index + 1}  {choice.name}"])
+        lines = [f"{index + 1}  {choice.name}", f"press {index + 1}, or click"]
+        tile = caption(np.asarray(cv2.resize(colour, TILE), np.uint8), lines)
         top, left = index // TILES_A_ROW * TILE[1], index % TILES_A_ROW * TILE[0]
         sheet[top : top + TILE[1], left : left + TILE[0]] = tile
     return sheet

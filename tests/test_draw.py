@@ -28,6 +28,21 @@ def test_the_bars_show_the_scores() -> None:
     assert happy > 5 * (with_bars == COLOURS["sad"]).all(axis=2).sum()
 
 
+def test_the_bars_of_people_side_by_side_cover_neither_faces_nor_each_other() -> None:
+    blank = np.zeros((270, 480, 3), np.uint8)
+    boxes = {"happy": Box(54, 84, 62, 62), "angry": Box(196, 72, 58, 58), "surprise": Box(340, 102, 64, 64)}
+    readings = [
+        Reading(track(number, box), scores(**{name: 0.9}), None) for number, (name, box) in enumerate(boxes.items(), 1)
+    ]
+    together = draw(blank, readings)
+    without = draw(blank, readings, bars=False)
+    for (name, box), alone in zip(boxes.items(), readings, strict=True):
+        bar = (draw(blank, [alone]) == COLOURS[name]).all(axis=2).sum()
+        assert (together == COLOURS[name]).all(axis=2).sum() >= bar > 100
+        inside = (slice(box.y, box.y + box.h), slice(box.x, box.x + box.w))
+        assert (together[inside] == without[inside]).all()
+
+
 @pytest.mark.parametrize(
     "box", [Box(0, 0, 30, 30), Box(600, 440, 40, 40), Box(-20, -20, 700, 600), Box(0, 0, 640, 480)]
 )
