@@ -115,6 +115,8 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         if not isinstance(tree.get(section), dict):
             tree[section] = {}
         tree = tree[section]
+    if (sections[-1:], last) == (["detector"], "kind") and value != tree.get("kind", "haar"):
+        tree.clear()  # as with --detector: the settings of one are not those of another
     tree[last] = value
 
 

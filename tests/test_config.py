@@ -3,13 +3,14 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from conftest import ROOT
 from edge.address import without_secret
-from edge.config import Config, MqttConfig
+from edge.config import Config, MqttConfig, MtcnnConfig
 from edge.configfile import load
 from edge.errors import ConfigError
 
@@ -159,6 +160,14 @@ def test_every_limit_of_every_key_holds_also_of_one_camera_of_several(tmp_path: 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nowhere.yaml: cannot read the configuration: No such file"):
         load(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize("how", [{"overrides": ["detector.kind=mtcnn"]}, {"detector": "mtcnn"}])
+def test_another_detector_has_its_own_defaults(how: dict[str, Any]) -> None:
+    config = load(ROOT / "config.yaml", **how)  # which has all settings of haar
+    assert config.detector == MtcnnConfig(kind="mtcnn")
+    again = load(ROOT / "config.yaml", overrides=["detector.min_face=60", "detector.kind=haar"])
+    assert again.detector.min_face == 60
 
 
 def test_overrides_win_over_the_file_and_the_source_over_all(tmp_path: Path) -> None:
