@@ -74,7 +74,7 @@ bench: $(VENV)/ready-dev
 	$(BIN)/python -m benchmarks pipeline $(ARGS)
 
 screenshots: $(VENV)/ready-dev
-	$(BIN)/python docs/screenshots.py
+	PYTHONPATH=. $(BIN)/python docs/screenshots.py
 
 schemas: $(VENV)/ready
 	$(BIN)/python docs/schemas.py

@@ -1,4 +1,4 @@
-"""`emotiond web` with a real broker and a real browser: first paint, the way from event to page, smoothness, cost."""
+"""`emotiond web` with a real broker and browser: first paint, the way from event to page, smoothness, cost, Try it."""
 
 import contextlib
 import importlib
@@ -9,16 +9,19 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
+from benchmarks import visitor
 from benchmarks.daemon import CPUCLOCK_SCHED
 from benchmarks.measure import ROOT, percentiles, stamp
 from edge.broker import EmbeddedBroker
@@ -73,11 +76,15 @@ def run(seconds: float = SECONDS, devices: int = DEVICES, events_per_s: float = 
     """Measure one device and many. Raises ConfigError where a part of the browser is missing."""
     playwright = _playwright()
     with ExitStack() as stack:
+        camera = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "camera.y4m"
+        visitor.write_camera(camera, visitor.in_view())
         broker = stack.enter_context(EmbeddedBroker(None)).settings(MqttConfig())
         url, server = stack.enter_context(_server(broker))
         fleet = stack.enter_context(_Fleet(broker, devices))
         browser = stack.enter_context(playwright.sync_playwright()).chromium.launch(
-            executable_path=shutil.which("chromium"), args=OPTIONS, timeout=PATIENCE_S * 1000
+            executable_path=shutil.which("chromium"),
+            args=[*OPTIONS, *visitor.camera_flags(camera)],
+            timeout=PATIENCE_S * 1000,
         )
         stack.callback(browser.close)
         paints = [_first_paint(browser, url) for _ in range(LOADS)]
@@ -86,12 +93,14 @@ def run(seconds: float = SECONDS, devices: int = DEVICES, events_per_s: float = 
             _row("cameras", devices, browser, url, server, fleet, events_per_s, seconds),
             _row("events", devices, browser, url + "events", server, fleet, events_per_s, seconds),
         ]
+        try_it = visitor.measure(browser, url, seconds, PATIENCE_S)
     return {
         **stamp(),
         "first_paint_ms": float(np.median(paints)),
         "first_paint_max_ms": max(paints),
         "events_per_s_of_a_device": events_per_s,
         "rows": rows,
+        "try_it": try_it,
     }
 
 

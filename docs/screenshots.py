@@ -1,6 +1,6 @@
 """Makes the pictures of the papers from real runs on the built-in clip.
 
-    python docs/screenshots.py [working] [timeline] [dashboard] [tryit]       without names: all
+    PYTHONPATH=. python docs/screenshots.py [working] [timeline] [dashboard] [tryit]       without names: all
 
 `dashboard` and `tryit` take the extras `web` and `dev`, and Debian's chromium.
 """
@@ -19,6 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from benchmarks.visitor import camera_flags, write_camera
 from edge import clip
 from edge.app import build_pipeline, build_search, build_source
 from edge.classifier import TfliteClassifier
@@ -79,26 +80,15 @@ def tryit() -> None:
     """The page for visitors; before their camera is the portrait, twice."""
     with ExitStack() as stack:
         camera = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "camera.y4m"
-        _write_camera(camera)
-        flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-        flags += [f"--use-file-for-fake-video-capture={camera}"]
-        page = _page(stack, "try", "--set", "mqtt.broker=127.0.0.1", flags=flags)
+        still = next(image for at_s, image in clip.frames() if at_s >= STILL_S)
+        write_camera(camera, [still, still])
+        page = _page(stack, "try", "--set", "mqtt.broker=127.0.0.1", flags=camera_flags(camera))
         page.get_by_role("button", name="Start my camera").click()
         happy = page.locator("#try-faces caption", has_text="happy")
         happy.nth(1).wait_for()
         time.sleep(SETTLE_S)
         happy.nth(1).wait_for()
         page.screenshot(path=str(HERE / "tryit.png"), full_page=True)
-
-
-def _write_camera(path: Path) -> None:
-    with path.open("wb") as file:
-        file.write(b"YUV4MPEG2 W640 H480 F15:1 Ip A1:1 C420jpeg\n")
-        image = next(image for at_s, image in clip.frames() if at_s >= STILL_S)
-        face = cv2.resize(image[:, 80:560], (320, 320))
-        scene = np.full((480, 640, 3), 90, np.uint8)
-        scene[80:400] = np.hstack([face, face])
-        file.write(2 * (b"FRAME\n" + cv2.cvtColor(scene, cv2.COLOR_BGR2YUV_I420).tobytes()))
 
 
 def _page(stack: ExitStack, path: str, *options: str, flags: Sequence[str] = ()) -> Any:

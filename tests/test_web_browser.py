@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.visitor import camera_flags, in_view, write_camera
 from conftest import Broker, Daemon, free_port, plain, wait_for
 from edge import clip
 from edge.draw import COLOURS
@@ -22,18 +23,6 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 CHROMIUM = shutil.which("chromium")
 LONG_S = 300.0  # a browser and a UI library are much to start on a busy machine
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (tests/system_packages.sh does)")
-
-
-def make_camera(path: Path) -> None:
-    """A clip of two people side by side, as Chromium takes it for a camera."""
-    frames = [image for at_s, image in clip.frames() if clip.ENTER_S < at_s < clip.LEAVE_S]
-    with path.open("wb") as file:
-        file.write(b"YUV4MPEG2 W640 H480 F15:1 Ip A1:1 C420jpeg\n")
-        for image in frames[::2]:
-            face = cv2.resize(image[:, 80:560], (320, 320))  # most of the face's way
-            scene = np.full((480, 640, 3), 90, np.uint8)
-            scene[80:400] = np.hstack([face, face])
-            file.write(b"FRAME\n" + cv2.cvtColor(scene, cv2.COLOR_BGR2YUV_I420).tobytes())
 
 
 class Browser:
@@ -65,13 +54,8 @@ def driver() -> Iterator[Any]:
 @pytest.fixture
 def browser(driver: Any, tmp_path: Path) -> Iterator[Browser]:
     camera = tmp_path / "camera.y4m"
-    make_camera(camera)
-    browser = Browser(
-        driver,
-        "--use-fake-device-for-media-stream",
-        "--use-fake-ui-for-media-stream",
-        f"--use-file-for-fake-video-capture={camera}",
-    )
+    write_camera(camera, in_view())
+    browser = Browser(driver, *camera_flags(camera))
     yield browser
     browser.close()
 

@@ -27,19 +27,19 @@ class Cameras:
         self._cards: dict[tuple[str, str], tuple[ui.element, ui.html]] = {}
         brokers = " or ".join(mqtt.brokers)
         self._empty = ui.label(f"No device has been heard of yet at the broker {brokers}.").classes("soft")
-        with ui.row().classes("items-center gap-4 w-full") as self._all:
+        with ui.row().classes("line") as self._all:
             self._filter = ui.input("Device or camera").props("clearable dense")
             self._counted = ui.label().props("role=status aria-live=polite").classes("soft")
         self._grid = ui.element("div").classes("cameras")
-        self._detail = ui.element("section").classes("panel w-full").props('aria-label="The chosen camera"')
+        self._detail = ui.element("section").classes("panel").props('aria-label="The chosen camera"')
         with self._detail:
             self._title = ui.html("", sanitize=False)
             self._now = ui.label().props("role=status aria-live=polite")
             self._picture = _Picture(pictures)
-            with ui.element("div").classes("w-full flex flex-wrap items-start gap-4 py-2"):
+            with ui.element("div").classes("beside part"):
                 self._picture.make_place()
                 self._faces = ui.html("", sanitize=False).classes("reading")
-            self._health = ui.html("", sanitize=False).classes("w-full py-2")
+            self._health = ui.html("", sanitize=False).classes("part")
             self._history = _History(fleet)
         self._refresh()
         ui.timer(REFRESH_S, self._refresh)
@@ -92,7 +92,7 @@ class _Picture:
 
     def __init__(self, pictures: Pictures) -> None:
         self._pictures = pictures
-        self._switch = ui.switch("Live picture").props("dense").classes("py-2")
+        self._switch = ui.switch("Live picture").props("dense").classes("part")
         self._said = ui.label().props("role=status aria-live=polite").classes("soft")
 
     def make_place(self) -> None:
@@ -129,20 +129,20 @@ class _History:
         self._view: CameraView | None = None
         self._span = next(iter(SPANS_S))
         self._shown: tuple[Any, ...] = ()
-        with ui.row().classes("items-center w-full"):
+        with ui.row().classes("line"):
             ui.html("<h2>History</h2>", sanitize=False)
-            ui.select(list(SPANS_S), value=self._span, label="Time shown", on_change=self._choose_span).classes("w-36")
+            ui.select(list(SPANS_S), value=self._span, label="Time shown", on_change=self._choose_span).classes("field")
             self._emotions = ui.select(
                 list(EMOTIONS),
                 value=list(EMOTIONS),
                 label="Emotions shown",
                 multiple=True,
                 on_change=self._choose_emotions,
-            ).classes("w-36")
+            ).classes("field")
         self._say_how_many()
         self._chart = (
             ui.echart(render.chart_options(), renderer="svg")
-            .classes("w-full h-72 chart")
+            .classes("chart")
             .props('role=img aria-label="Mean scores per emotion over the time shown"')
         )
         ui.timer(HISTORY_REFRESH_S, self._refresh)

@@ -59,7 +59,7 @@ def add(fleet: Fleet, mqtt: MqttConfig, pictures: Pictures, connected: Callable[
     @ui.page("/try", title="emotiond: try it")
     def try_it() -> None:
         with _page("Try it on your own camera", "/try"):
-            ui.html(TRY_IT, sanitize=False).classes("w-full")
+            ui.html(TRY_IT, sanitize=False)
             ui.add_body_html('<script src="/static/try.js" defer></script>')
 
 
@@ -88,8 +88,8 @@ def _page(heading: str, path: str) -> Iterator[None]:
         f'<a href="{target}"{" aria-current=page" if target == path else ""}>{name}</a>'
         for target, name in LINKS.items()
     )
-    with ui.header().classes("items-center no-wrap gap-4 px-4 py-2"):
-        ui.label("emotiond").classes("text-lg font-bold")
+    with ui.header().classes("bar"):
+        ui.label("emotiond").classes("brand")
         ui.html(f'<nav aria-label="Pages">{anchors}</nav>', sanitize=False)
         ui.space()
 
@@ -98,7 +98,7 @@ def _page(heading: str, path: str) -> Iterator[None]:
 
         button = ui.button("◐").props('flat dense text-color=white aria-label="Dark / light" title="Dark / light"')
         button.on("click", turn, js_handler=TURN)
-    with ui.element("div").classes("w-full max-w-6xl mx-auto flex flex-col gap-4"):
+    with ui.element("div").classes("page"):
         ui.html(f"<h1>{escape(heading)}</h1>", sanitize=False)
         yield
 
@@ -108,7 +108,7 @@ class _Connection:
 
     def __init__(self, mqtt: MqttConfig, connected: Callable[[], bool]) -> None:
         self._mqtt, self._connected = mqtt, connected
-        self._said = ui.label().props("role=alert").classes("warning w-full")
+        self._said = ui.label().props("role=alert").classes("warning")
         self._refresh()
         ui.timer(CONNECTION_REFRESH_S, self._refresh)
 
@@ -123,14 +123,14 @@ class _Events:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet, self._version = fleet, -1
-        with ui.row().classes("items-end gap-4"):
+        with ui.row().classes("line"):
             self._text = ui.input("Device or camera", on_change=self._filter).props("clearable")
             self._emotion = ui.select(
                 ["any", *EMOTIONS, UNCERTAIN], value="any", label="Emotion", on_change=self._filter
-            ).classes("w-36")
+            ).classes("field")
             self._type = ui.select(
                 ["any", "new", "update", "end"], value="any", label="Type", on_change=self._filter
-            ).classes("w-28")
+            ).classes("field")
             ui.button("Export as CSV", on_click=self._export).props("no-caps").style("background:#16527f !important")
         self._counted = ui.label().classes("soft")
         columns = [
@@ -139,7 +139,7 @@ class _Events:
         ]
         columns[0] |= {"label": "Time", ":format": LOCAL_TIME}
         columns[-1] |= {":format": "(value) => Math.round(100 * value) + ' %'"}
-        self._table = ui.table(columns=columns, rows=[], row_key="id", pagination=25).classes("w-full")
+        self._table = ui.table(columns=columns, rows=[], row_key="id", pagination=25)
         self._table.add_slot("body-cell-emotion", EMOTION_CELL)
         self._refresh()
         ui.timer(REFRESH_S, self._refresh)

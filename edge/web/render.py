@@ -99,11 +99,10 @@ def boxes(faces: list[dict[str, Any]]) -> str:
     shown = ""
     for face in faces:
         name = face["emotion"] or UNCERTAIN
-        share = f" {_percent(face['confidence'])}" if face["emotion"] else ""
         x, y, w, h = (f"{100 * side:.2f}%" for side in face["at"])
         shown += (
             f'<div class="box" style="left:{x};top:{y};width:{w};height:{h};--fill:var(--{name})">'
-            f"<span>{face['track']} {name}{share}</span></div>"
+            f"<span>{face['track']} {name}</span></div>"
         )
     return shown
 

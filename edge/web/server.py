@@ -91,7 +91,13 @@ def run(config: Config, listening: Listening) -> None:
     pictures.add_to(api)
     pages.add(fleet, config.mqtt, pictures, lambda: subscriber.connected)
     ui.run_with(
-        api, title="emotiond", dark=None, language="en-US", show_welcome_message=False, reconnect_timeout=RECONNECT_S
+        api,
+        title="emotiond",
+        dark=None,
+        language="en-US",
+        show_welcome_message=False,
+        reconnect_timeout=RECONNECT_S,
+        tailwind=False,  # a compiler of style sheets in the browser, for what a few rules of our own do
     )
     settings = uvicorn.Config(
         Guard(api, password, listening.trusted_header),

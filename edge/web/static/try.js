@@ -61,16 +61,17 @@
     if (!stream) return;
     const scheme = location.protocol === "https:" ? "wss://" : "ws://";
     socket = new WebSocket(scheme + location.host + "/try/frames");
-    let sentAt = 0;
+    let takenAt = 0;
     const shot = document.createElement("canvas");
     const send = () => {
       if (!video || socket.readyState !== WebSocket.OPEN) return;
+      const now = performance.now();
       shot.width = WIDTH;
       shot.height = Math.round((WIDTH * video.videoHeight) / video.videoWidth) || 480;
       shot.getContext("2d").drawImage(video, 0, 0, shot.width, shot.height);
       shot.toBlob((blob) => {
         if (!blob || socket.readyState !== WebSocket.OPEN) return;
-        sentAt = performance.now();
+        takenAt = now;
         socket.send(blob);
       }, "image/jpeg", QUALITY);
     };
@@ -78,7 +79,7 @@
     socket.onmessage = (message) => {
       const now = performance.now();
       faces = JSON.parse(message.data).faces;
-      trips = [...trips.slice(-199), now - sentAt];
+      trips = [...trips.slice(-199), now - takenAt];
       times = [...times.slice(-29), now];
       show();
       requestAnimationFrame(send);
