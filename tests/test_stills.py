@@ -84,6 +84,18 @@ def test_people_some_metres_away_are_found_in_a_large_picture(tmp_path: Path) ->
         assert any(abs(at[0] - x - 350) < 30 and abs(at[1] - y - 178) < 30 for at in found)
 
 
+@pytest.mark.parametrize("seed", [6, 13, 20])
+def test_what_only_one_cascade_takes_for_a_face_in_a_large_picture_is_none(tmp_path: Path, seed: int) -> None:
+    random, shapes = np.random.default_rng(seed), np.full((3000, 4000), 128, np.uint8)
+    for _ in range(4000):
+        centre = (int(random.integers(4000)), int(random.integers(3000)))
+        axes = (int(random.integers(8, 120)), int(random.integers(8, 120)))
+        cv2.ellipse(shapes, centre, axes, float(random.integers(180)), 0, 360, int(random.integers(256)), -1)
+    shapes = cv2.GaussianBlur(shapes, (0, 0), 4)
+    done = image(picture(tmp_path / "shapes.png", shapes), "--json")
+    assert (done.returncode, json.loads(done.stdout)["faces"]) == (0, [])
+
+
 def test_many_pictures_in_their_order_with_a_summary(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

@@ -182,12 +182,16 @@ def test_a_broker_that_goes_away_is_told_and_the_theme_is_kept(
         page.get_by_role("link", name="Events").click()
         page.locator(f"body.body--{theme}").wait_for()
         page.get_by_role("link", name="Cameras").click()
+    start("run", *plain(broker.port, device="attic"))
+    page.locator("button.camera", has_text="attic").wait_for()
+    assert "attic" in page.locator("button.camera").first.inner_text()  # in the order of their names
+    page.get_by_text("2 online").wait_for()
     broker.kill()
     page.get_by_text("There is no connection to the broker 127.0.0.1.").wait_for()
-    page.locator("[data-status=unknown]").wait_for()
+    page.get_by_text("2 unknown").wait_for()
     assert faults(page) == []
     broker.start()
-    page.locator("[data-status=online]").wait_for()
+    page.get_by_text("2 online").wait_for()
     page.get_by_text("There is no connection").wait_for(state="hidden")
     assert browser.complaints == []
 

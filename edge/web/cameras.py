@@ -57,11 +57,12 @@ class Cameras:
         if self._chosen not in views:
             self._chosen = next(iter(views), None)
         wanted = (self._filter.value or "").lower()
-        for key, view in views.items():
+        for place, (key, view) in enumerate(views.items()):
             if key not in self._cards:
                 with self._grid, ui.element("button").classes("panel camera") as card:
                     card.on("click", lambda _, key=key: self._choose(key))
                     self._cards[key] = (card, ui.html("", sanitize=False))
+                card.move(target_index=place)
             card, content = self._cards[key]
             card.set_visibility(wanted in f"{view.device} / {view.name}".lower())
             pressed = "true" if key == self._chosen else "false"

@@ -59,7 +59,8 @@ def card(view: CameraView) -> str:
 def count(views: Sequence[CameraView]) -> str:
     """How many cameras there are in each state."""
     states = Counter(view.status for view in views)
-    return ", ".join(f"{number} {status}" for status, number in states.most_common())
+    order = (*SYMBOLS, *sorted(states.keys() - SYMBOLS.keys()))
+    return ", ".join(f"{states[status]} {status}" for status in order if states[status])
 
 
 def no_broker(brokers: Sequence[str]) -> str:
