@@ -14,6 +14,7 @@ from edge.web.pictures import Pictures
 
 REFRESH_S = 0.15  # an event is to be seen within a quarter of a second
 HISTORY_REFRESH_S = 2.0
+CHART_AFTER_S = 0.05
 FILTERED_FROM = 13  # cameras; fewer are seen at a glance
 
 
@@ -141,11 +142,9 @@ class _History:
                 on_change=self._choose_emotions,
             ).classes("field")
         self._say_how_many()
-        self._chart = (
-            ui.echart(render.chart_options(), renderer="svg")
-            .classes("chart")
-            .props('role=img aria-label="Mean scores per emotion over the time shown"')
-        )
+        self._chart: ui.echart | None = None
+        self._place = ui.element("div").classes("chart")
+        ui.timer(CHART_AFTER_S, self._make_chart, once=True)
         ui.timer(HISTORY_REFRESH_S, self._refresh)
 
     def choose(self, view: CameraView) -> None:
@@ -154,14 +153,24 @@ class _History:
             self._view = view
             self._refresh()
 
+    def _make_chart(self) -> None:
+        # A megabyte of program: the rest of the page does not wait for it.
+        with self._place:
+            self._chart = ui.echart(render.chart_options(), renderer="svg").classes("chart")
+            self._chart.props('role=img aria-label="Mean scores per emotion over the time shown"')
+        self._choose_emotions()
+        self._refresh()
+
     def _choose_span(self, event: Any) -> None:
         self._span = event.value
         self._refresh()
 
-    def _choose_emotions(self, event: Any) -> None:
+    def _choose_emotions(self) -> None:
         self._say_how_many()
-        self._chart.options["legend"]["selected"] = {emotion: emotion in event.value for emotion in EMOTIONS}
-        self._chart.update()
+        if self._chart is not None:
+            shown = {emotion: emotion in self._emotions.value for emotion in EMOTIONS}
+            self._chart.options["legend"]["selected"] = shown
+            self._chart.update()
 
     def _say_how_many(self) -> None:
         count = len(self._emotions.value)
@@ -169,7 +178,7 @@ class _History:
         self._emotions.props(f'display-value="{text}"')
 
     def _refresh(self) -> None:
-        if self._view is None:
+        if self._view is None or self._chart is None:
             return
         now = time.time()
         with self._fleet.lock:
