@@ -16,6 +16,7 @@ from benchmarks.visitor import camera_flags, in_view, write_camera
 from conftest import Broker, Daemon, free_port, plain, wait_for
 from edge import clip
 from edge.draw import COLOURS
+from proxy import Proxy
 
 pytest.importorskip("nicegui", reason="the extra `web` is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra `dev`)")
@@ -218,6 +219,28 @@ def test_visitors_try_it_on_their_own_camera(browser: Browser, serve: Callable[.
     page.locator("#try-faces caption").nth(1).wait_for()
     page.get_by_role("button", name="Stop").click()
     page.get_by_text("The camera is off.").wait_for()
+
+
+def test_a_network_that_cuts_or_swallows_is_told_and_taken_up_again(
+    browser: Browser, serve: Callable[..., Any]
+) -> None:
+    port = free_port()
+    serve(port)
+    proxy = Proxy(port)
+    page = browser.page(f"http://127.0.0.1:{proxy.port}/try")
+    page.get_by_role("button", name="Start my camera").click()
+    for fault in ("refusing", "blackhole"):
+        page.locator("#try-faces caption").nth(1).wait_for()
+        setattr(proxy, fault, True)
+        if fault == "refusing":
+            proxy.cut()
+        page.get_by_text("The connection to the server is lost. Trying again").wait_for()
+        assert page.locator("#try-faces caption").count() == 0
+        setattr(proxy, fault, False)
+        proxy.cut()
+    page.get_by_text("Reading faces.").wait_for()
+    page.locator("#try-faces caption").nth(1).wait_for()
+    proxy.close()
 
 
 def test_a_camera_that_is_taken_away_is_told(browser: Browser, serve: Callable[..., Any]) -> None:

@@ -1,6 +1,6 @@
 // The visitor's camera: one picture at a time goes out, and the next when its answer is there.
 (() => {
-  const WIDTH = 640, QUALITY = 0.8, RETRY_MAX_MS = 5000;
+  const WIDTH = 640, QUALITY = 0.8, RETRY_MAX_MS = 5000, ANSWER_MAX_MS = 5000;
   const at = (id) => document.getElementById("try-" + id);
   let stream = null, video = null, socket = null, retryMs = 500, faces = [], times = [], trips = [];
 
@@ -42,8 +42,9 @@
   function stop(why = "The camera is off.") {
     sessionStorage.removeItem("emotiond-try");
     stream?.getTracks().forEach((track) => track.stop());
-    stream = video = null;
-    socket?.close();
+    const left = socket;
+    stream = video = socket = null;
+    left?.close();
     clear();
     at("start").hidden = false;
     at("stop").hidden = at("shown").hidden = true;
@@ -60,23 +61,39 @@
   function connect() {
     if (!stream) return;
     const scheme = location.protocol === "https:" ? "wss://" : "ws://";
-    socket = new WebSocket(scheme + location.host + "/try/frames");
-    let takenAt = 0;
+    const mine = socket = new WebSocket(scheme + location.host + "/try/frames");
+    let takenAt = 0, patience;
+    const lose = (code) => {
+      clearTimeout(patience);
+      if (socket !== mine) return;
+      socket = null;
+      clear();
+      say(code === 1013 ? "The server is busy: others are trying it now. Waiting for a place…"
+        : "The connection to the server is lost. Trying again…");
+      setTimeout(connect, retryMs);
+      retryMs = Math.min(2 * retryMs, RETRY_MAX_MS);
+      mine.close();
+    };
+    // A network that swallows everything closes nothing.
+    const wait = () => { clearTimeout(patience); patience = setTimeout(lose, ANSWER_MAX_MS); };
     const shot = document.createElement("canvas");
     const send = () => {
-      if (!video || socket.readyState !== WebSocket.OPEN) return;
+      if (!video || mine.readyState !== WebSocket.OPEN) return;
       const now = performance.now();
       shot.width = WIDTH;
       shot.height = Math.round((WIDTH * video.videoHeight) / video.videoWidth) || 480;
       shot.getContext("2d").drawImage(video, 0, 0, shot.width, shot.height);
       shot.toBlob((blob) => {
-        if (!blob || socket.readyState !== WebSocket.OPEN) return;
+        if (!blob || mine.readyState !== WebSocket.OPEN) return;
         takenAt = now;
-        socket.send(blob);
+        mine.send(blob);
       }, "image/jpeg", QUALITY);
     };
-    socket.onopen = () => { retryMs = 500; say("Reading faces."); send(); };
-    socket.onmessage = (message) => {
+    wait();
+    mine.onopen = () => { retryMs = 500; wait(); say("Reading faces."); send(); };
+    mine.onmessage = (message) => {
+      if (socket !== mine) return;
+      wait();
       const now = performance.now();
       faces = JSON.parse(message.data).faces;
       trips = [...trips.slice(-199), now - takenAt];
@@ -84,14 +101,7 @@
       show();
       requestAnimationFrame(send);
     };
-    socket.onclose = (event) => {
-      clear();
-      if (!stream) return;
-      say(event.code === 1013 ? "The server is busy: others are trying it now. Waiting for a place…"
-        : "The connection to the server is lost. Trying again…");
-      setTimeout(connect, retryMs);
-      retryMs = Math.min(2 * retryMs, RETRY_MAX_MS);
-    };
+    mine.onclose = (event) => lose(event.code);
   }
 
   function show() {
