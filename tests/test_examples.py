@@ -1,5 +1,6 @@
 """examples/: what they name is there, and Node-RED, where it is installed, runs its flow on a real run's events."""
 
+import contextlib
 import json
 import os
 import re
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import ROOT, Broker, free_port, is_open, plain, wait_for
+from conftest import ROOT, Broker, free_port, plain, wait_for
 from edge.config import MetricsConfig
 from edge.metrics import Metrics
 
@@ -70,8 +71,15 @@ def test_prometheus_answers_what_the_dashboard_asks(start, tmp_path: Path) -> No
     start("run", *(part for key, value in settings.items() for part in ("--set", f"{key}={value}")))
     command = [program, f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
     server = subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{port}"], stderr=subprocess.DEVNULL)
+
+    def ready() -> bool:
+        with contextlib.suppress(OSError):  # it answers 503 before
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready").close()
+            return True
+        return False
+
     try:
-        wait_for(lambda: is_open(port), "it listens")
+        wait_for(ready, "it is ready")
         for expression in asked:
             wait_for(lambda: answered(expression), f"an answer to {expression}")  # noqa: B023
     finally:
