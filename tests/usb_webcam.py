@@ -108,7 +108,8 @@ class UsbWebcam:
             self._asked.clear()
             self._changed.notify_all()
         if link is not None:
-            link.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):
+                (HOST / "detach").write_text(str(PORT))
             link.close()
 
     def _answer(self, link: socket.socket) -> None:
