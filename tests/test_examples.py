@@ -1,11 +1,14 @@
 """examples/: what they name is there, and Node-RED, where it is installed, runs its flow on a real run's events."""
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import threading
+import urllib.parse
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -39,6 +42,49 @@ def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
         re.findall(r"emotiond_\w+", "".join(t["expr"] for p in json.loads(text)["panels"] for t in p["targets"]))
     )
     assert len(asked) >= 7 and asked <= there
+
+
+def test_prometheus_answers_what_the_dashboard_asks(start, tmp_path: Path) -> None:
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("prometheus is not installed (Debian has it)")
+    ours, port = free_port(), free_port()
+    config = {"global": {"scrape_interval": "1s"}, "scrape_configs": [{"job_name": "emotiond"}]}
+    config["scrape_configs"][0]["static_configs"] = [{"targets": [f"127.0.0.1:{ours}"]}]
+    (tmp_path / "prometheus.yml").write_text(json.dumps(config))
+    panels = json.loads((EXAMPLES / "grafana-dashboard.json").read_text())["panels"]
+    # Grafana puts in what is chosen, and a time of a few scrapes.
+    asked = {
+        target["expr"].replace("$device", ".*").replace("$__rate_interval", "30s")
+        for panel in panels
+        for target in panel["targets"]
+        if "temperature" not in target["expr"]  # which not every machine tells
+    }
+
+    def answered(expression: str) -> list:
+        query = urllib.parse.urlencode({"query": expression})
+        answer = json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/query?{query}"))
+        assert answer["status"] == "success"
+        return answer["data"]["result"]
+
+    settings = {"mqtt.broker": "null", "mqtt.stats_interval_s": 0.5, "metrics.http_port": ours}
+    start("run", *(part for key, value in settings.items() for part in ("--set", f"{key}={value}")))
+    command = [program, f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
+    server = subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{port}"], stderr=subprocess.DEVNULL)
+
+    def ready() -> bool:
+        with contextlib.suppress(OSError):  # it answers 503 before
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready").close()
+            return True
+        return False
+
+    try:
+        wait_for(ready, "it is ready")
+        for expression in asked:
+            wait_for(lambda: answered(expression), f"an answer to {expression}")  # noqa: B023
+    finally:
+        server.kill()
+        server.wait()
 
 
 def test_telegraf_reads_topics_that_there_are() -> None:

@@ -1,13 +1,16 @@
 """Prometheus: its own parser reads what a real run wrote, and it says what the stats message says."""
 
 import json
+import shutil
 import stat
+import subprocess
 import urllib.request
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from conftest import Broker, free_port, plain, wait_for
+from conftest import Broker, free_port, is_open, plain, wait_for
 
 HERE = {"device": "pi", "camera": "camera"}
 
@@ -56,6 +59,25 @@ def test_the_file_is_whole_at_every_moment_and_says_what_the_stats_say(
     assert {cause[0] for name, cause in values if name == "emotiond_drops_total"} >= {"superseded", "live_dropped"}
     assert daemon.stop()[0] == 0
     assert list(tmp_path.glob("*prom*")) == []
+
+
+def test_node_exporter_hands_the_file_on(start, tmp_path: Path) -> None:
+    program = shutil.which("prometheus-node-exporter")
+    if program is None:
+        pytest.skip("prometheus-node-exporter is not installed (Debian has it)")
+    path, port = tmp_path / "emotiond.prom", free_port()
+    start("run", "--set", "mqtt.broker=null", "--set", "device=pi", "--set", f"metrics.file={path}")
+    only = ("--collector.disable-defaults", "--collector.textfile", f"--collector.textfile.directory={tmp_path}")
+    exporter = subprocess.Popen([program, *only, f"--web.listen-address=127.0.0.1:{port}"], stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: path.exists() and is_open(port), "both are there")
+        told = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+        assert "node_textfile_scrape_error 0\n" in told
+        ours = "".join(line for line in told.splitlines(True) if "emotiond_" in line and 'file="' not in line)
+        assert read(ours)["emotiond_camera_online", ()] == 1
+    finally:
+        exporter.kill()
+        exporter.wait()
 
 
 def test_http_is_served_only_on_request_and_a_taken_port_is_told(broker: Broker, start) -> None:

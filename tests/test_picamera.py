@@ -63,12 +63,12 @@ def test_the_sensor_shows_all_of_its_view_and_is_set_as_asked(picamera2: ModuleT
 
 def test_a_module_that_cannot_be_had_says_why(picamera2: ModuleType) -> None:
     with pytest.raises(CameraError, match="is not there"):
-        open_capture(CameraConfig(source="picamera2:2"))
+        open_capture(CameraConfig(source="picamera2:2"), colour=True)
     with pytest.raises(CameraError, match="refuses these settings"):
-        open_capture(CameraConfig(source="picamera2", width=6000))
-    first = open_capture(CameraConfig(source="picamera2"))
+        open_capture(CameraConfig(source="picamera2", width=6000), colour=True)
+    first = open_capture(CameraConfig(source="picamera2"), colour=True)
     with pytest.raises(CameraError, match="cannot be opened") as caught:
-        open_capture(CameraConfig(source="picamera2"))
+        open_capture(CameraConfig(source="picamera2"), colour=True)
     assert "another program" in caught.value.advice
     first.release()
     assert picamera2.Picamera2.taken == set()
@@ -123,7 +123,7 @@ def test_a_module_that_is_not_there_ends_the_start(start) -> None:
 def test_webcams_that_are_there_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.capture.webcams_found", lambda: ["/dev/v4l/by-id/usb-A-video-index0"])
     with pytest.raises(CameraError, match="cannot be opened") as caught:
-        open_capture(CameraConfig(source="/dev/v4l/by-id/usb-B-video-index0"))
+        open_capture(CameraConfig(source="/dev/v4l/by-id/usb-B-video-index0"), colour=True)
     assert caught.value.advice == "there is /dev/v4l/by-id/usb-A-video-index0"
 
 
@@ -194,7 +194,7 @@ def test_the_options_for_tcp_are_set_for_tcp_alone(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", raising=False)
     for url, known in [("http://127.0.0.1:9/x", False), ("tcp://127.0.0.1:9", True)]:
         with pytest.raises(CameraError):
-            open_capture(CameraConfig(source=url, timeout_s=1))
+            open_capture(CameraConfig(source=url, timeout_s=1), colour=True)
         assert ("OPENCV_FFMPEG_CAPTURE_OPTIONS" in os.environ) is known
 
 
