@@ -80,7 +80,10 @@ def _demand(capture: cv2.VideoCapture, config: CameraConfig) -> None:
             )
     if config.exposure_ms is not None:
         capture.set(cv2.CAP_PROP_AUTO_EXPOSURE, BY_HAND)  # some webcams have none
-        if not capture.set(cv2.CAP_PROP_EXPOSURE, max(1, round(config.exposure_ms * EXPOSURE_UNITS_PER_MS))):
+        wanted = max(1, round(config.exposure_ms * EXPOSURE_UNITS_PER_MS))
+        # The driver takes what is out of its range for the end of it, and webcams round to what they have.
+        taken = capture.get(cv2.CAP_PROP_EXPOSURE) if capture.set(cv2.CAP_PROP_EXPOSURE, wanted) else 0.0
+        if not 0.5 <= taken / wanted <= 2:
             raise CameraError(
                 f"does not take an exposure of {config.exposure_ms:g} ms",
                 "see camera.exposure_ms; `v4l2-ctl --list-ctrls` shows what a webcam has",
@@ -95,8 +98,12 @@ def _opened(capture: cv2.VideoCapture, advice: str) -> cv2.VideoCapture:
 
 
 def webcams_found() -> list[str]:
-    """The webcams' names that stay the same whatever is plugged in besides."""
-    return sorted(str(path) for path in Path("/dev/v4l/by-id").glob("*-index0"))
+    """The webcams' names that stay the same whatever is plugged in besides: what each is, or else where it is."""
+    named: dict[Path, Path] = {}
+    for folder in ("by-id", "by-path"):
+        for path in sorted(Path("/dev/v4l", folder).glob("*-index0")):
+            named.setdefault(path.resolve(), path)
+    return sorted(map(str, named.values()))
 
 
 def _advice() -> str:

@@ -80,7 +80,7 @@ def _prove_detector(config: Config) -> str:
 
 def _list_cameras() -> str:
     found = webcams_found() + modules_found()
-    return f"found: {', '.join(found)}" if found else "none found in /dev/v4l/by-id and by picamera2"
+    return f"found: {', '.join(found)}" if found else "none found in /dev/v4l and by picamera2"
 
 
 def _prove_camera(config: Config, camera: CameraConfig) -> str:

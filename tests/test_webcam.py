@@ -77,6 +77,12 @@ def test_a_format_that_it_has_not_is_told(webcam: UsbWebcam, start: Callable) ->
     assert (code, err.count("\n"), "not H264" in err, "camera.pixel_format" in err) == (69, 1, True, True), err
 
 
+def test_an_exposure_out_of_its_range_is_told(webcam: UsbWebcam, start: Callable) -> None:
+    options = ("--set", "mqtt.broker=null", "--set", "camera.exposure_ms=5000")  # it has a second at most
+    code, _, err = start("run", "--source", plug(webcam), *options).finish()
+    assert (code, err.count("\n"), "camera.exposure_ms" in err) == (69, 1, True), err
+
+
 def test_it_is_taken_up_again_by_its_name(
     webcam: UsbWebcam, start: Callable, broker: Broker, subscribe: Callable
 ) -> None:
