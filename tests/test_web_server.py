@@ -4,6 +4,7 @@ import base64
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -28,7 +29,8 @@ class Web:
     def __init__(self, start: Callable[..., Daemon], broker_port: int, *options: str) -> None:
         self.port = free_port()
         mqtt = ["--set", "mqtt.broker=127.0.0.1", "--set", f"mqtt.port={broker_port}"]
-        self.process = start("web", "--port", str(self.port), *mqtt, *options).process
+        self.daemon = start("web", "--port", str(self.port), *mqtt, *options)
+        self.process = self.daemon.process
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()
 
@@ -125,3 +127,13 @@ def test_it_ends_when_asked_to(web: Callable[..., Web]) -> None:
     page.process.terminate()
     wait_for(lambda: page.process.poll() is not None, "the dashboard ended", LONG_S)
     assert page.process.returncode == 0
+
+
+def test_who_leaves_before_the_page_is_ready_is_no_error(web: Callable[..., Web]) -> None:
+    page = web()
+    for _ in range(20):
+        with socket.create_connection(("127.0.0.1", page.port)) as connection:
+            connection.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{page.port}\r\n\r\n".encode())
+    assert page.get()[0] == 200
+    _, _, err = page.daemon.stop()
+    assert "Traceback" not in err

@@ -34,7 +34,7 @@ class Guard:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         status = self._status(headers)
         if status == 200:
-            await self._app(scope, receive, send)
+            await self._pass_on(scope, receive, send)
             return
         if status == 401 and "authorization" in headers:
             await asyncio.sleep(WRONG_PASSWORD_S)
@@ -46,6 +46,21 @@ class Guard:
         fields = [(b"content-type", b"text/plain"), (b"www-authenticate", b'Basic realm="emotiond", charset="UTF-8"')]
         await send({"type": "http.response.start", "status": status, "headers": fields[: 2 if status == 401 else 1]})
         await send({"type": "http.response.body", "body": text})
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        left = False
+
+        async def heard() -> MutableMapping[str, Any]:
+            nonlocal left
+            message = await receive()
+            left |= message["type"] == "http.disconnect"
+            return message
+
+        try:
+            await self._app(scope, heard, send)
+        except RuntimeError:
+            if not left:  # else Starlette complains that who left before the page was ready got no answer
+                raise
 
     def _status(self, headers: dict[str, str]) -> int:
         host = headers.get("host", "")
