@@ -35,6 +35,7 @@ def test_the_torch_network_is_the_keras_network() -> None:
         "-c",
         """
 import keras, numpy as np, torch
+torch.backends.mkldnn.enabled = False  # it damages the heap on some processors where networks are as narrow
 from training.model import build_model
 from training.torch_network import TorchNetwork
 
