@@ -18,24 +18,27 @@ if importlib.util.find_spec("torch") is None:
 TESTS = Path(__file__).parent
 
 
-def _on_torch(*words: str) -> None:
+# torch's oneDNN damages the heap on some processors where networks are as narrow as here: children crash or hang.
+PREPARED = "import torch; torch.backends.mkldnn.enabled = False\n"
+
+
+def _on_torch(script: str) -> None:
     environment = os.environ | {"KERAS_BACKEND": "torch"}
-    command = [sys.executable, *words]
+    command = [sys.executable, "-c", PREPARED + script]
     done = subprocess.run(command, env=environment, cwd=TESTS, capture_output=True, text=True, check=False)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
 
 
 def test_runs_on_torch_keep_what_other_backends_keep() -> None:
     wanted = "killed_run or diverges or early_stopping"
-    _on_torch("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_training_train.py", "-k", wanted)
+    words = ["-q", "-p", "no:cacheprovider", "test_training_train.py", "-k", wanted]
+    _on_torch(f"import pytest, sys\nsys.exit(pytest.main({words}))")
 
 
 def test_the_torch_network_is_the_keras_network() -> None:
     _on_torch(
-        "-c",
         """
 import keras, numpy as np, torch
-torch.backends.mkldnn.enabled = False  # it damages the heap on some processors where networks are as narrow
 from training.model import build_model
 from training.torch_network import TorchNetwork
 
@@ -69,7 +72,6 @@ for mine, other in zip(after.weights, model.weights, strict=True):
 
 def test_a_sharpness_aware_step_takes_the_slope_from_uphill() -> None:
     _on_torch(
-        "-c",
         """
 import numpy as np, torch
 from training.config import TrainConfig
@@ -112,7 +114,6 @@ for norm, seen in zip(norms, statistics, strict=True):
 def test_a_student_learns_what_its_teacher_says(tmp_path: Path) -> None:
     """A teacher that calls everything fear: with no word of the labels, so does its student, which began elsewhere."""
     _on_torch(
-        "-c",
         f"""
 import dataclasses
 from pathlib import Path
@@ -150,7 +151,6 @@ with pytest.raises(BadDataError, match="teacher: that run did not withhold the r
 def test_the_shipped_network_can_teach(tmp_path: Path) -> None:
     """Read back from its float32 file, it says what the file says; other files are refused in a sentence."""
     _on_torch(
-        "-c",
         f"""
 from pathlib import Path
 import numpy as np
@@ -180,7 +180,6 @@ with pytest.raises(InputNotFoundError, match="none.tflite: no such file"):
 def test_training_can_go_on_from_the_shipped_network() -> None:
     """With batch normalizations again, in use and in training, it says what its float32 file says."""
     _on_torch(
-        "-c",
         """
 from pathlib import Path
 import numpy as np
@@ -205,7 +204,6 @@ with torch.no_grad():
 
 def test_a_compiled_step_is_the_step() -> None:
     _on_torch(
-        "-c",
         """
 import dataclasses
 import numpy as np
