@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from edge import clip
-from edge.app import build_pipeline, build_search, sees_colour
+from edge.app import build_pipeline, build_search
 from edge.beside import Behind
 from edge.camera import is_live
 from edge.classifier import TfliteClassifier
@@ -44,13 +44,13 @@ def run(config: Config, outputs: Outputs, bars: bool = True) -> None:
     """Read `config.camera.source` as fast as it can be, and write what was asked for.
 
     Without outputs, events are printed. Raises as `files.open_file`, UsageError, and OSError for what cannot be
-    written. The same file gives the same tables, for the same outputs: a copy needs colours, whose grey is
-    the file's own but for rounding.
+    written. The same file gives the same tables.
     """
     source_name = str(config.camera.source)
     _refuse(source_name, outputs)
     camera = config.camera.model_copy(update={"realtime": False, "loop": False})
-    source = open_file(camera, source_name, colour=outputs.video is not None or sees_colour(config))
+    # In colours without a copy too: grey from the file differs by rounding, and the tables must not.
+    source = open_file(camera, source_name)
     fps, promised = _facts(source_name, camera.fps)
     classifier = TfliteClassifier.from_config(config.model)
     timeline, frames, events = Timeline(), 0, 0
