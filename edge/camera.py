@@ -11,10 +11,9 @@ import cv2
 
 from edge.address import camera_number, without_secret
 from edge.backoff import Backoff
-from edge.capture import ADVICE, open_capture
+from edge.capture import ADVICE, Capture, open_capture
 from edge.config import CameraConfig
 from edge.errors import CameraError, ServiceUnavailableError
-from edge.luma import Capture
 from edge.picamera import load_picamera2
 from edge.preprocess import usable
 from edge.records import Frame

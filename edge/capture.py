@@ -2,13 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import Any, Protocol
 
 import cv2
 
 from edge.address import camera_number
 from edge.config import CameraConfig
 from edge.errors import CameraError
-from edge.luma import Capture, JpegCapture
+from edge.luma import JpegCapture
 from edge.picamera import PiCapture
 
 # A raw H.264 stream tells FFmpeg neither its frame rate nor its length; looking for them for 0.2 s (given in us) and
@@ -18,6 +19,19 @@ MOTION_JPEG = cv2.VideoWriter.fourcc(*"MJPG")
 BY_HAND = 1  # of V4L2's auto_exposure
 EXPOSURE_UNITS_PER_MS = 10  # of V4L2's exposure_time_absolute
 ADVICE = "is it plugged in, free and spelt right?"
+
+
+class Capture(Protocol):
+    """What is used of `cv2.VideoCapture`."""
+
+    def grab(self) -> bool:
+        """Wait for the next frame; False if none comes."""
+
+    def retrieve(self) -> tuple[bool, Any]:
+        """Whether the grabbed frame can be had, and it: (h, w, 3) BGR or (h, w) grey uint8."""
+
+    def release(self) -> None:
+        """Let the camera go."""
 
 
 def open_capture(config: CameraConfig, colour: bool) -> Capture:

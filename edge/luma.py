@@ -2,12 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edge.errors import BadDataError
+from edge.picturefile import decode
 from edge.preprocess import as_grey, usable
 
 Image = npt.NDArray[np.uint8]
@@ -15,24 +17,10 @@ Image = npt.NDArray[np.uint8]
 BLACK, WHITE = 16, 235  # of luma in its usual range (ITU-R BT.601); JPEGs and some cameras use 0 to 255
 ROWS_COMPARED = 4  # every fourth is enough
 ALIKE = 2.0  # grey levels; rounding alone makes a difference of one
-NO_WARNINGS = 2  # of cv2.setLogLevel
 
 # The grey level of each level of luma.
 FULL_RANGE = np.arange(256, dtype=np.uint8)
 LIMITED_RANGE = np.clip(np.rint((np.arange(256) - BLACK) * 255 / (WHITE - BLACK)), 0, 255).astype(np.uint8)
-
-
-class Capture(Protocol):
-    """What is used of `cv2.VideoCapture`."""
-
-    def grab(self) -> bool:
-        """Wait for the next frame; False if none comes."""
-
-    def retrieve(self) -> tuple[bool, Any]:
-        """Whether the grabbed frame can be had, and it: (h, w, 3) BGR or (h, w) grey uint8."""
-
-    def release(self) -> None:
-        """Let the camera go."""
 
 
 class JpegCapture:
@@ -41,7 +29,7 @@ class JpegCapture:
     jpegs: gives what came, undecoded.
     """
 
-    def __init__(self, jpegs: Capture) -> None:
+    def __init__(self, jpegs: cv2.VideoCapture) -> None:
         self._jpegs = jpegs
 
     def grab(self) -> bool:
@@ -51,13 +39,14 @@ class JpegCapture:
     def retrieve(self) -> tuple[bool, Any]:
         """Whether the grabbed frame could be decoded, and it: (h, w) uint8."""
         there, jpeg = self._jpegs.retrieve()
-        if there and min(jpeg.shape[:2]) > 1:  # a picture: it was decoded all the same
+        if not there:
+            return False, None
+        if min(jpeg.shape[:2]) > 1:  # a picture: it was decoded all the same
             return True, jpeg
         try:
-            image = cv2.imdecode(jpeg, cv2.IMREAD_GRAYSCALE) if there else None
-        except cv2.error:  # nothing in it, or a header that promises more than OpenCV's limit on pixels
-            image = None
-        return image is not None, image
+            return True, decode(np.asarray(jpeg, np.uint8), grey=True)
+        except BadDataError:
+            return False, None
 
     def release(self) -> None:
         """Let the camera go."""
@@ -105,8 +94,6 @@ def as_luma(path: Path, video: cv2.VideoCapture) -> LumaVideo | None:
     OpenCV tells neither the luma's range nor whether what it gives is luma at all: both show beside the colours of
     the first frame.
     """
-    # Of every frame it would say that one plane is not the whole picture.
-    cv2.setLogLevel(min(cv2.getLogLevel(), NO_WARNINGS))
     planes = open_video(path)
     planes.set(cv2.CAP_PROP_CONVERT_RGB, 0)
     luma, coloured = planes.read()[1], usable(video.read()[1])

@@ -20,10 +20,11 @@ LAYERS = [
     {"preprocess", "settings", "cameraconfig", "config", "contract", "configfile", "clip", "eventfile", "spool"}
     | {"motion", "minisign", "beside"},
     {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace", "discovery", "hearing", "snapshot"}
-    | {"picamera", "luma"},
-    {"files", "haar", "mtcnn", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
-    | {"capture", "draw", "output", "picturefile", "videofile", "metrics"},
-    {"camera", "golden", "channel", "forget", "timeline", "fleet_devices", "fleet_reader"},
+    | {"picamera", "picturefile"},
+    {"luma", "haar", "mtcnn", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
+    | {"draw", "output", "videofile", "metrics"},
+    {"capture", "files", "golden", "channel", "forget", "timeline", "fleet_devices", "fleet_reader"},
+    {"camera"},
     {"loop", "app"},
     {"daemon"},
     {"check", "stills", "fleet", "bundle", "video", "preview", "web"},
