@@ -13,7 +13,7 @@ from edge.preprocess import crop_face
 from edge.records import Box, Event, Face, Frame, Reading, Scores, Track
 from edge.tracker import Tracker
 
-STILL_READ_EVERY_S = 0.5
+STILL_READ_EVERY_S = 0.5  # of a face in a picture that does not change
 
 
 class FrameSource(Protocol):

@@ -24,7 +24,6 @@ from edge import clip
 # TensorFlow 2.21 with oneDNN damages its heap on some AMD processors (family 25, model 17) when networks as narrow as
 # the tests' are trained. Set before Keras is imported, and for child processes.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX2")  # torch's own oneDNN, likewise
 
 # A shell that starts the tests in the background has them, and so their children, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
