@@ -11,9 +11,11 @@ HERE, THERE = Box(100, 100, 80, 80), Box(400, 100, 80, 80)
 FRAMES = 20
 
 
-def counted(reported: list[dict[int, Box]], found: list[list[Box]] | None = None) -> dict:
+def counted(
+    reported: list[dict[int, Box]], found: list[list[Box]] | None = None, seen: dict[int, list[Box]] | None = None
+) -> dict:
     found = found or [[HERE]] * FRAMES
-    return compare(reported, found, found, gap=5)
+    return compare(reported, found, found, gap=5, seen=seen or {})
 
 
 def test_a_face_that_is_always_reported_is_recalled_once_a_frame() -> None:
@@ -45,6 +47,20 @@ def test_what_the_reference_finds_now_and_then_is_no_face() -> None:
     result = counted([{1: HERE}] * FRAMES, found)
     assert (result["faces"], result["reference_false"]) == (1, 2)
     assert result["recalled"] == result["reference_boxes"] == FRAMES
+
+
+def test_what_a_second_detector_never_sees_is_no_face_if_it_was_asked() -> None:
+    found = [[HERE, THERE]] * FRAMES
+    refuted = counted([{1: HERE}] * FRAMES, found, seen={3: [HERE], 13: [HERE]})
+    assert (refuted["faces"], refuted["refuted"]) == (1, 1)
+    assert (refuted["reference_boxes"], refuted["recalled"]) == (FRAMES, FRAMES)
+    assert (refuted["all_reference_boxes"], refuted["all_recalled"]) == (2 * FRAMES, FRAMES)
+    once = counted([{1: HERE}] * FRAMES, found, seen={3: [HERE], 13: [THERE]})
+    not_asked = counted([{1: HERE}] * FRAMES, found)
+    assert once["faces"] == not_asked["faces"] == 2
+    assert once["recalled"] == not_asked["recalled"] == once["reference_boxes"] / 2
+    taken_for_one = counted([{1: HERE, 2: THERE}] * FRAMES, found, seen={3: [HERE]})
+    assert taken_for_one["false_tracks"] == 1
 
 
 def test_a_face_that_the_reference_misses_for_a_moment_stays_one() -> None:

@@ -48,6 +48,7 @@ def test_settings_that_cannot_work_leave_the_old_ones_running(
 ) -> None:
     subscriber = subscribe(broker.port)
     running = service()
+    wait_for(lambda: subscriber.texts("emotiond/pi/status") == ["online"], "connected")
     # What is good in them is not used either.
     running.reload(**{"emotion": {"dwell_s": 99.0}, "camera": {"name": "door"}, **bad})
     subscriber.messages.clear()
