@@ -199,7 +199,9 @@ def _is_confirmed(chain: Chain, seen: Mapping[int, list[Box]]) -> bool:
 
 def _hits(faces: Sequence[Chain], reported: Sequence[dict[int, Box]]) -> list[tuple[int, Box, int | None]]:
     """Frame, box and the track that shows it, of every box of the reference on a face."""
-    return [(number, box, _best(box, reported[number])) for chain in faces for number, box in sorted(chain.boxes.items())]
+    return [
+        (number, box, _best(box, reported[number])) for chain in faces for number, box in sorted(chain.boxes.items())
+    ]
 
 
 def link(found: Sequence[list[Box]], gap: int) -> list[Chain]:

@@ -1,6 +1,7 @@
 """How often the emotion that is told changes, raw and smoothed by the daemon's policy, and what that costs in delay."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -13,6 +14,7 @@ from benchmarks.measure import ratio, stamp
 from edge.classifier import TfliteClassifier
 from edge.config import Config
 from edge.labels import EMOTIONS
+from edge.pipeline import READ_EARLY
 from edge.policy import EmotionPolicy
 from edge.preprocess import FACE_SIZE, crop_face
 from edge.records import Box, Frame, Scores, Track
@@ -161,9 +163,11 @@ def _told(config: Config, scores: Sequence[Scores]) -> list[str | None]:
     """The stable emotion after every frame."""
     policy = EmotionPolicy(config.emotion)
     blank, began_at = np.zeros((16, 16), np.uint8), datetime(2026, 1, 1, tzinfo=timezone.utc)
-    told = []
-    for index, seen in enumerate(scores):
+    told, read_at, seen = [], -math.inf, scores[0]
+    for index, single in enumerate(scores):
         at = index / FPS
+        if at - read_at >= READ_EARLY / config.emotion.reads_per_s:  # between two readings the scores hold
+            seen, read_at = single, at
         frame = Frame(blank, index, at, began_at + timedelta(seconds=at), media_time=at)
         track = Track(1, Box(0, 0, 16, 16), age=index + 1, missed=0)
         readings, _ = policy.update([track], [seen], frame)

@@ -106,7 +106,7 @@ class TrackerConfig(Settings):
 class EmotionConfig(Settings):
     """When an emotion becomes a face's stable one."""
 
-    reads_per_s: Annotated[float, Field(gt=0, le=1000)] = 15.0
+    reads_per_s: Annotated[float, Field(gt=0, le=1000)] = 10.0
     smoothing_s: Seconds = 0.4
     min_confidence: Probability = 0.45
     dwell_s: Seconds = 0.5

@@ -183,7 +183,7 @@ class _Cascade:
         self._cascade = cascade
 
     def search(self, grey: npt.NDArray[np.uint8], sizes: Sizes, neighbors: int) -> list[Face]:
-        """The faces of a grey picture, in its pixels, unordered; with 0 neighbours every single hit."""
+        """The faces of a grey picture, in its pixels, smallest first; with 0 neighbours every single hit."""
         boxes, hits = self._cascade.detectMultiScale2(
             grey,
             scaleFactor=sizes.step,
@@ -191,7 +191,9 @@ class _Cascade:
             minSize=(sizes.smallest, sizes.smallest),
             maxSize=(sizes.largest, sizes.largest),
         )
-        return [Face(Box(*map(int, box)), float(count)) for box, count in zip(boxes, hits, strict=True)]
+        faces = [Face(Box(*map(int, box)), float(count)) for box, count in zip(boxes, hits, strict=True)]
+        # OpenCV's threads add theirs as they come; this is the order of a single one.
+        return sorted(faces, key=lambda face: (face.box.w, face.box.y, face.box.x))
 
     def search_part(self, frame: Frame, part: Box, shrink: float, sizes: Sizes, neighbors: int) -> list[Face]:
         """The faces in a part of a frame, in the frame's pixels. sizes: in those of the part when it is shrunk."""

@@ -1,6 +1,7 @@
 """Grey frames as cameras and videos carry them: none is made colourful only to be made grey again."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -94,14 +95,22 @@ def as_luma(path: Path, video: cv2.VideoCapture) -> LumaVideo | None:
     OpenCV tells neither the luma's range nor whether what it gives is luma at all: both show beside the colours of
     the first frame.
     """
-    planes = open_video(path)
-    planes.set(cv2.CAP_PROP_CONVERT_RGB, 0)
-    luma, coloured = planes.read()[1], usable(video.read()[1])
+    with ThreadPoolExecutor(1) as beside:
+        opened = beside.submit(_open_planes, path)
+        coloured = usable(video.read()[1])
+        planes, luma = opened.result()
     if luma is None or coloured is None or luma.dtype != np.uint8 or luma.shape != coloured.shape[:2]:
         return None
     some, grey = luma[::ROWS_COMPARED], as_grey(coloured[::ROWS_COMPARED])
     alike = [levels for levels in (FULL_RANGE, LIMITED_RANGE) if _distance(cv2.LUT(some, levels), grey) < ALIKE]
     return LumaVideo(planes, alike[0], np.asarray(luma, np.uint8)) if len(alike) == 1 else None
+
+
+def _open_planes(path: Path) -> tuple[cv2.VideoCapture, Any]:
+    """The file's luma, and the first of it."""
+    planes = open_video(path)
+    planes.set(cv2.CAP_PROP_CONVERT_RGB, 0)
+    return planes, planes.read()[1]
 
 
 def _distance(one: Any, other: Any) -> float:

@@ -14,6 +14,7 @@ from edge.records import Box, Event, Face, Frame, Reading, Scores, Track
 from edge.tracker import Tracker
 
 STILL_READ_EVERY_S = 0.5  # of a face in a picture that does not change
+READ_EARLY = 0.9  # of the time between two readings, so that frames at exactly this rate are all read
 
 
 class FrameSource(Protocol):
@@ -96,8 +97,7 @@ class Pipeline:
         self, search: FaceSearch, tracker: Tracker, classifier: Classifier, policy: EmotionPolicy, reads_per_s: float
     ) -> None:
         self._search, self._tracker, self._classifier, self._policy = search, tracker, classifier, policy
-        # A tenth less, so that frames at exactly this rate are all read.
-        self._read_every_s = 0.9 / reads_per_s
+        self._read_every_s = READ_EARLY / reads_per_s
         self._reads: dict[int, _Read] = {}
         self._last_frame: Frame | None = None
 
