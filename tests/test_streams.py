@@ -38,7 +38,7 @@ def threads_and_descriptors(daemon: Daemon) -> tuple[int, int]:
 def test_an_mjpeg_stream_gives_events(camera: MjpegCamera, broker: Broker, subscribe, start) -> None:
     subscriber = subscribe(broker.port)
     start("run", "--source", camera.url, *plain(broker.port, **QUICK))
-    wait_for(lambda: [e["type"] for e in subscriber.events()][:2] == ["new", "update"], "a face with an emotion")
+    wait_for(lambda: "update" in [e["type"] for e in subscriber.events()], "a face with an emotion")
     assert subscriber.texts(CAMERA_STATUS)[-1] == "online"
 
 
@@ -106,7 +106,7 @@ def test_an_rtsp_stream_gives_events_and_is_offline_when_it_freezes(rtsp, broker
     url, server = rtsp
     subscriber = subscribe(broker.port)
     daemon = start("run", "--source", url, *plain(broker.port, **{**QUICK, "camera.timeout_s": 2.0}))
-    wait_for(lambda: [e["type"] for e in subscriber.events()][:2] == ["new", "update"], "a face with an emotion")
+    wait_for(lambda: "update" in [e["type"] for e in subscriber.events()], "a face with an emotion")
     server.send_signal(signal.SIGSTOP)
     wait_for(lambda: subscriber.texts(CAMERA_STATUS)[-1] == "offline", "offline")
     server.send_signal(signal.SIGCONT)
