@@ -30,7 +30,7 @@ class MtcnnDetector:
                 f"detector.kind: mtcnn: {error.name or error} is not installed: pip install 'emotiond[mtcnn]'"
             ) from None
 
-    def detect(self, frame: Frame, window: Box | None = None) -> list[Face]:
+    def detect(self, frame: Frame, window: Box | None = None, known: Sequence[Box] = ()) -> list[Face]:
         """The faces of a frame, largest first. `confidence` is the last stage's, from 0 to 1.
 
         window: look only there, at the same scale.

@@ -51,8 +51,11 @@ class FrameSource(Protocol):
 class FaceDetector(Protocol):
     """Finds the faces of a frame."""
 
-    def detect(self, frame: Frame, window: Box | None = None) -> list[Face]:
-        """All of them, largest first; only those in a part of the frame, if `window` is given."""
+    def detect(self, frame: Frame, window: Box | None = None, known: Sequence[Box] = ()) -> list[Face]:
+        """All of them, largest first; only those in a part of the frame, if `window` is given.
+
+        known: faces that were just found in this frame; one that has its size still may be left out.
+        """
 
 
 class FaceSearch(Protocol):

@@ -99,7 +99,7 @@ class FaceSearch:
         followed = self._faces if still else self._follow(frame, known, region)
         self._steady &= len(followed) >= len(known)
         if self._sweep is None and self._is_due(frame.media_time, known, followed):
-            self._sweep = self._begin(frame, cells, region, bool(known) and len(followed) >= len(known))
+            self._sweep = self._begin(frame, cells, region, followed, bool(known) and len(followed) >= len(known))
         if still and self._sweep is None:
             self._still_frames += 1
             return self._faces
@@ -128,7 +128,9 @@ class FaceSearch:
             interval_s = self._config.empty_interval_s
         return at - self._swept_at >= interval_s * self.slowdown
 
-    def _begin(self, frame: Frame, cells: Cells, region: Box, all_found: bool) -> _Sweep | None:
+    def _begin(
+        self, frame: Frame, cells: Cells, region: Box, followed: Sequence[Face], all_found: bool
+    ) -> _Sweep | None:
         """Search what has changed since the last sweep; None if nothing has."""
         at = frame.media_time
         whole = not self._config.skip_still or at - self._swept_whole_at >= WHOLE_EVERY_S
@@ -145,11 +147,11 @@ class FaceSearch:
         # What is missing is waited for, what may have come besides can come a bit later.
         may_take_s = self._config.join_after_s * (STEADY_SLOWER if self._steady else 1)
         due_at = None if self._live else at + (may_take_s if all_found else 0.0)
-        return _Sweep(self._pool.submit(self._detect, frame, window), frame, due_at)
+        return _Sweep(self._pool.submit(self._detect, frame, window, [face.box for face in followed]), frame, due_at)
 
-    def _detect(self, frame: Frame, window: Box) -> list[Face]:
+    def _detect(self, frame: Frame, window: Box, known: Sequence[Box]) -> list[Face]:
         with self._one_at_a_time:
-            return self._detector.detect(frame, window)
+            return self._detector.detect(frame, window, known)
 
     def _with_swept(self, frame: Frame, followed: list[Face], known: Sequence[Box]) -> list[Face]:
         """The followed faces, and those that the sweep found besides if it joins now."""

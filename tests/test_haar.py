@@ -55,6 +55,28 @@ def test_two_faces_are_found_largest_first(clip_frames: list[np.ndarray]) -> Non
     assert faces[1].box.x < 448
 
 
+def test_a_known_face_is_left_out_until_its_size_changes(clip_frames: list[np.ndarray]) -> None:
+    detector, frame = HaarDetector(HaarConfig()), as_frame(clip_frames[60])
+    (face,) = detector.detect(frame)
+    assert detector.detect(frame, known=[face.box]) == []
+    smaller = face.box.grown(-round(0.15 * face.box.w))
+    assert detector.detect(frame, known=[smaller]) == [face]
+    elsewhere = Box(0, 0, face.box.w, face.box.h)
+    assert detector.detect(frame, known=[elsewhere]) == [face]
+
+
+def test_threads_of_opencv_change_nothing(clip_frames: list[np.ndarray]) -> None:
+    detector, frames = HaarDetector(HaarConfig()), [as_frame(image) for image in clip_frames[30:70:4]]
+    before = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(1)
+        alone = [detector.detect(frame) for frame in frames]
+        cv2.setNumThreads(4)
+        assert all([detector.detect(frame) for frame in frames] == alone for _ in range(3))
+    finally:
+        cv2.setNumThreads(before)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (20, 20, 3), (4000, 10), (2, 3000, 3)])
 def test_pictures_of_odd_sizes_hold_no_face(shape: tuple[int, ...]) -> None:
     assert HaarDetector(HaarConfig()).detect(as_frame(np.zeros(shape, np.uint8))) == []

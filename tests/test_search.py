@@ -1,7 +1,7 @@
 """Sweep and follow, with the real cascade on the built-in clip, and with a detector that counts what it is asked."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -31,7 +31,7 @@ class Recorder:
         self.windows: list[Box | None] = []
         self._found = [Face(face, 5.0)] if face else []
 
-    def detect(self, frame: Frame, window: Box | None = None) -> list[Face]:
+    def detect(self, frame: Frame, window: Box | None = None, known: Sequence[Box] = ()) -> list[Face]:
         self.windows.append(window)
         return [face for face in self._found if window is None or window.common(face.box)]
 
@@ -114,7 +114,7 @@ def test_a_face_that_came_or_was_lost_brings_the_next_search_sooner(recorder: Re
     frames = as_frames(noise(60), fps=30)
 
     def sweeps(found: list[Face], known: list[Box]) -> int:
-        recorder.detect = lambda frame, window=None: found  # type: ignore[method-assign]
+        recorder.detect = lambda frame, window=None, known=(): found  # type: ignore[method-assign]
         with search_with(recorder, interval_s=0.5, steady_interval_s=2.0, join_after_s=0) as search:
             for frame in frames:
                 search.find(frame, known)
@@ -152,7 +152,7 @@ def test_a_sweep_of_a_file_may_take_longer_where_the_last_one_found_nobody_new(r
     with search_with(recorder, interval_s=0.5, steady_interval_s=0.5, join_after_s=0.1) as search:
         counts = []
         for frame in as_frames(noise(20), fps=20):
-            recorder.detect = lambda _, window=None, at=frame.seq: [  # type: ignore[method-assign]
+            recorder.detect = lambda _, window=None, known=(), at=frame.seq: [  # type: ignore[method-assign]
                 Face(known, 5.0),
                 *([Face(other, 5.0)] if at else []),
             ]
