@@ -149,14 +149,10 @@ def test_a_sweep_of_a_file_joins_after_its_time(recorder: Recorder) -> None:
 def test_a_sweep_of_a_file_may_take_longer_where_the_last_one_found_nobody_new(recorder: Recorder) -> None:
     known, other = Box(200, 100, 100, 100), Box(500, 300, 60, 60)
     recorder.near = lambda frame, box, reach: Face(box, 5.0)  # type: ignore[method-assign]
+    first, later = [Face(known, 5.0)], [Face(known, 5.0), Face(other, 5.0)]
+    recorder.detect = lambda frame, window, known: later if frame.seq else first  # type: ignore[method-assign]
     with search_with(recorder, interval_s=0.5, steady_interval_s=0.5, join_after_s=0.1) as search:
-        counts = []
-        for frame in as_frames(noise(20), fps=20):
-            recorder.detect = lambda _, window=None, known=(), at=frame.seq: [  # type: ignore[method-assign]
-                Face(known, 5.0),
-                *([Face(other, 5.0)] if at else []),
-            ]
-            counts.append(len(search.find(frame, [known])))
+        counts = [len(search.find(frame, [known])) for frame in as_frames(noise(20), fps=20)]
     assert counts == [1] * 16 + [2] + [1] * 3  # begun at 0.5 s, joined at 0.8 s
 
 
