@@ -5,6 +5,7 @@ How many instructions a core finishes in a cycle is assumed, as a range; see doc
 """
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from typing import Any
 from benchmarks.measure import ROOT, stamp
 from edge import configfile
 from edge.errors import BadDataError, EmotiondError, InputNotFoundError
+from edge.pipeline import READ_EARLY
 
 GUEST_PYTHON = "usr/bin/python3.11"
 GUEST_PACKAGES = "opt/site"
@@ -60,6 +62,7 @@ BOARDS = (
     Board("5", "Cortex-A76", "cortex-a76", 2.4, (1.4, 2.0, 2.8)),
 )
 STREAM_FPS = (15.0, 30.0)
+COUNTED_FPS = 30.0  # of the frames that the guest counts
 
 
 def run(root: Path) -> dict[str, Any]:
@@ -67,7 +70,8 @@ def run(root: Path) -> dict[str, Any]:
 
     Raises InputNotFoundError for what is not installed, EmotiondError if the guest fails.
     """
-    interval_s = configfile.load(ROOT / "config.yaml").search.steady_interval_s
+    config = configfile.load(ROOT / "config.yaml")
+    interval_s, reads_per_s = config.search.steady_interval_s, config.emotion.reads_per_s
     counts = {core: count(root, core) for core in CORES}
     return {
         **stamp(),
@@ -75,34 +79,51 @@ def run(root: Path) -> dict[str, Any]:
         "picture": counts["cortex-a72"]["picture"],
         "million_instructions": {core: counted["stages"] for core, counted in counts.items()},
         "sweep_interval_s": interval_s,
-        "boards": [estimate(board, counts[board.counted_as]["stages"], interval_s) for board in BOARDS],
+        "reads_per_s": reads_per_s,
+        "boards": [estimate(board, counts[board.counted_as]["stages"], interval_s, reads_per_s) for board in BOARDS],
     }
 
 
-def estimate(board: Board, stages: Mapping[str, Mapping[str, float]], interval_s: float) -> dict[str, Any]:
+def readings_a_frame(fps: float, reads_per_s: float) -> float:
+    """How often a face is read in each of so many frames a second: in every one, in every second, and so on."""
+    return 1 / max(1, math.ceil(READ_EARLY * fps / reads_per_s))
+
+
+def estimate(
+    board: Board, stages: Mapping[str, Mapping[str, float]], interval_s: float, reads_per_s: float
+) -> dict[str, Any]:
     """What a board would do, low, likely and high. stages: million instructions by stage, `all` of each.
 
     One face, known and followed, nobody new; sweeps every `interval_s` at most. `fps`: on one core, with sweeps.
     `fps_naive`: a Haar search (1.3, 5) of every frame and the float32 network.
     """
     million = {name: stage["all"] for name, stage in stages.items()}
-    per_frame, sweep = million["decode"] + million["frame, one face"], million["sweep"]
+    reading, sweep = million["crop"] + million["network int8"], million["sweep"]
+    unread = million["decode"] + million["frame, one face"] - reading * readings_a_frame(COUNTED_FPS, reads_per_s)
+
+    def per_frame(fps: float) -> float:
+        return unread + reading * readings_a_frame(fps, reads_per_s)
+
+    def fps_at(rate: float) -> float:
+        left = max(0.0, rate - sweep / interval_s)  # a core that has no time for anything but sweeps gives no frames
+        each_read = left / (unread + reading)
+        return each_read if each_read <= reads_per_s else (left - reads_per_s * reading) / unread
+
     naive = million["naive decode"] + million["naive search"] + million["crop"] + million["network float32"]
     rates = [board.ghz * 1000 * ipc for ipc in board.ipc]  # million instructions a second
     result: dict[str, Any] = {
         "board": board.name,
         "core": f"{board.core} {board.ghz} GHz",
         "ipc_assumed": list(board.ipc),
-        # A core that has no time for anything but sweeps gives no frames.
-        "fps": [max(0.0, (rate - sweep / interval_s) / per_frame) for rate in rates],
+        "fps": [fps_at(rate) for rate in rates],
         "fps_naive": [rate / naive for rate in rates],
         "sweep_ms": [1000 * sweep / rate for rate in reversed(rates)],
-        "frame_ms": [1000 * per_frame / rate for rate in reversed(rates)],
+        "frame_ms": [1000 * per_frame(COUNTED_FPS) / rate for rate in reversed(rates)],
         "network_int8_ms": [1000 * million["network int8"] / rate for rate in reversed(rates)],
         "network_float32_ms": [1000 * million["network float32"] / rate for rate in reversed(rates)],
     }
     for fps in STREAM_FPS:
-        load = fps * per_frame + sweep / interval_s
+        load = fps * per_frame(fps) + sweep / interval_s
         result[f"core_share_at_{fps:.0f}_fps"] = [load / rate for rate in reversed(rates)]
     return result
 

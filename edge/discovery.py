@@ -16,7 +16,7 @@ from edge.labels import EMOTIONS
 from edge.messages import Topics, encode
 
 UNCERTAIN, NOBODY = "uncertain", "nobody"
-MISSED_STATS = 3  # stats messages in a row that make a diagnostic figure unknown
+MISSED_STATS = 3  # stats messages in a row that make a diagnostic figure unavailable
 URL = "https://github.com/emotiond/emotiond"
 
 # Home Assistant renders these; `value_json` is the payload. What renders to nothing is no event.

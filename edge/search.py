@@ -12,7 +12,7 @@ from edge.motion import Cells, cells_of, changed_part
 from edge.pipeline import FaceDetector
 from edge.records import SAME_FACE, Box, Face, Frame, distinct
 
-WHOLE_EVERY_S = 5.0  # a face that a sweep missed and that sits still afterwards is found by then
+WHOLE_EVERY_S = 5.0  # a face that a sweep missed and that sits still afterwards is found by then, if anything moves
 REACH = 0.25  # of a face's side: it moves less between two frames
 CATCH_UP_REACH = 0.8  # and less than this while it was searched for
 MARGIN = 1 / 8  # of the frame's width, around what changed: a face's edge may look like what was behind it

@@ -27,18 +27,29 @@ BOARD = pi.Board("made", "Cortex-X", "cortex-a72", ghz=1.0, ipc=(0.5, 1.0, 2.0))
 
 
 def test_frames_a_second_are_what_the_sweeps_leave() -> None:
-    result = pi.estimate(BOARD, COUNTED, interval_s=0.5)
-    # 1,000 million instructions a second, 200 of them for sweeps, 25 a frame.
-    assert result["fps"] == pytest.approx([12, 32, 72])
+    result = pi.estimate(BOARD, COUNTED, interval_s=0.5, reads_per_s=10)
+    # 1,000 million instructions a second: 200 for sweeps, 50 for readings, 25 a frame with a third of a reading.
+    unread = 25 - 5 / 3
+    assert result["fps"] == pytest.approx([250 / unread, 750 / unread, 1750 / unread])
     assert result["fps_naive"][1] == pytest.approx(1000 / 435)
     assert result["sweep_ms"] == pytest.approx([50, 100, 200])
     assert result["core_share_at_30_fps"][1] == pytest.approx((30 * 25 + 200) / 1000)
+    assert result["core_share_at_15_fps"][1] == pytest.approx((15 * (unread + 5 / 2) + 200) / 1000)
     for low, likely, high in (value for value in result.values() if isinstance(value, list)):
         assert low < likely < high
 
 
 def test_a_core_that_only_sweeps_gives_no_frames_and_never_less() -> None:
-    assert pi.estimate(BOARD, COUNTED, interval_s=0.05)["fps"][0] == 0
+    assert pi.estimate(BOARD, COUNTED, interval_s=0.05, reads_per_s=10)["fps"][0] == 0
+
+
+def test_a_core_slower_than_the_readings_reads_every_frame() -> None:
+    assert pi.estimate(BOARD, COUNTED, interval_s=0.25, reads_per_s=10)["fps"][0] == pytest.approx(100 / (25 + 10 / 3))
+
+
+@pytest.mark.parametrize(("fps", "readings"), [(5, 1), (10, 1), (15, 1 / 2), (25, 1 / 3), (30, 1 / 3), (60, 1 / 6)])
+def test_a_face_is_read_as_often_as_its_frames_allow(fps: float, readings: float) -> None:
+    assert pi.readings_a_frame(fps, reads_per_s=10) == pytest.approx(readings)
 
 
 def test_marks_become_millions_for_each_call() -> None:

@@ -296,3 +296,16 @@ def _in_backend(name: str, code: str) -> None:
     environment = os.environ | {"KERAS_BACKEND": name}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_a_backend_that_is_not_installed_is_one_line(tmp_path: Path) -> None:
+    content = rows(84, 14)
+    path = write_csv(tmp_path / "f.csv", content)
+    code = "import sys; sys.modules['torch'] = None; from training.__main__ import main; sys.exit(main())"
+    environment = {**os.environ, "KERAS_BACKEND": "torch", "EMOTIOND_CACHE": str(tmp_path / "cache")}
+    arguments = ["train", "--data", str(path), "--out", str(tmp_path / "run")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == ConfigError.exit_code
+    assert done.stderr.strip().splitlines()[-1] == "training: torch is not installed: pip install torch"

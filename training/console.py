@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from edge.errors import EmotiondError
+from edge.errors import ConfigError, EmotiondError
 
 
 def say(text: str, end: str = "\n", only_terminal: bool = False) -> None:
@@ -42,6 +42,11 @@ def run_command(name: str, act: Callable[[], int], debug: bool) -> int:
             raise
         say(f"{name}: {error}")
         return error.exit_code
+    except ModuleNotFoundError as error:  # a backend of Keras, which no extra brings
+        if debug:
+            raise
+        say(f"{name}: {error.name} is not installed: pip install {error.name}")
+        return ConfigError.exit_code
     except OSError as error:  # a full disk, a folder that may not be written to
         if debug:
             raise
