@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import tarfile
 import tempfile
@@ -33,6 +34,7 @@ BUNDLE_MAX = 64 * 1024 * 1024  # bytes; the shipped network has 1.6 million
 SIGNATURE_MAX = 4096
 SHIPPED = "the network that comes with emotiond"
 PREVIOUS = "previous"
+MADE = re.compile(r"\d+-[0-9a-f]{12}-\w{8}")  # names of the folders that `install` makes
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +169,8 @@ class Store:
         self._link(INSTALLED, current)
         _sync(self._folder)
         for other in self._folder.iterdir():
-            if other.is_dir() and not other.is_symlink() and other.name not in (current, previous):
+            # Of one's own alone: somebody may have named a folder in which other things lie.
+            if MADE.fullmatch(other.name) and other.name not in (current, previous):
                 shutil.rmtree(other)
 
     def _link(self, name: str, target: str | None) -> None:

@@ -62,6 +62,7 @@ class Channel:
         if source is not None:
             self._sources.close()
             self._source, self.ended = self._sources.enter_context(source), False
+            self._counters.source_changed()
         self._pace = Pace(config.pace.hot_c, temperature_c)
         self._search.slowdown = self._pace.slowdown
         self._source.thin(self._pace.every)

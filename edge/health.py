@@ -63,6 +63,10 @@ class Counters:
         """Frames since the start."""
         self._latencies_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
 
+    def source_changed(self) -> None:
+        """Another source's drops are counted from now on: they begin at 0."""
+        self._drops_before = 0
+
     def frame_done(self, captured_at: float) -> None:
         """A frame's events were handed on."""
         self._frames += 1

@@ -4,6 +4,7 @@ What has to survive a connection stands here and not in the MQTT client: the spo
 the newest text of every retained topic, which is sent again on each new connection.
 """
 
+import contextlib
 import itertools
 import logging
 import secrets
@@ -206,8 +207,9 @@ class MqttLink:
         client.on_message = self._on_message
 
     def _on_message(self, client: Any, userdata: Any, message: paho.MQTTMessage) -> None:
-        if not any(snapshots.hears(message) for snapshots in self._snapshots.values()):
-            self._hearing.take(message)
+        with contextlib.suppress(UnicodeDecodeError):  # a topic that MQTT does not allow, and yet some broker may send
+            if not any(snapshots.hears(message) for snapshots in self._snapshots.values()):
+                self._hearing.take(message)
 
     def _serve(self, connection: Connection) -> None:
         """Send until the connection is lost, or until all is said and the link is closing."""

@@ -9,6 +9,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edge.errors import BadDataError, UsageError
+
+DRAWN_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})  # formats with colours
 SHOW_EVERY_S = 0.2  # on a terminal
 TELL_EVERY_S = 10.0  # in a log
 
@@ -50,6 +57,27 @@ def write_file(path: Path, content: bytes) -> None:
         if path.is_file():
             path.unlink()
         raise
+
+
+def refuse_picture_name(option: str, path: Path) -> None:
+    """Raise UsageError unless a picture in colours can be written to a file of this name."""
+    if path.suffix.lower() not in DRAWN_SUFFIXES:
+        raise UsageError(f"{option} {path}: must end in {', '.join(sorted(DRAWN_SUFFIXES))}")
+
+
+def write_picture(path: Path, picture: npt.NDArray[np.uint8]) -> None:
+    """Write a (h, w, 3) BGR picture in the format that the name's suffix says, one of `DRAWN_SUFFIXES`.
+
+    Raises BadDataError for one that is too large for the format, and as `write_file`.
+    """
+    try:
+        made, encoded = cv2.imencode(path.suffix, picture)
+    except cv2.error:
+        made = False
+    if not made:
+        height, width = picture.shape[:2]
+        raise BadDataError(f"{path}: {width}x{height} px cannot be written as {path.suffix}; take .png")
+    write_file(path, encoded.tobytes())
 
 
 class named:  # noqa: N801 - used as `with named(path):`

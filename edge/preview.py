@@ -20,7 +20,7 @@ from edge.classifier import TfliteClassifier
 from edge.config import Config
 from edge.draw import caption, draw
 from edge.errors import ConfigError, EndOfStream, ServiceUnavailableError
-from edge.output import write_file
+from edge.output import write_picture
 from edge.pipeline import FrameSource, Pipeline, Sight
 from edge.preprocess import usable
 
@@ -225,7 +225,7 @@ def _obey(key: int, view: View, picture: npt.NDArray[np.uint8] | None) -> None:
 def _save(picture: npt.NDArray[np.uint8], view: View) -> None:
     path = view.stills / f"emotiond-{datetime.now():%Y%m%d-%H%M%S-%f}.png"
     try:
-        write_file(path, cv2.imencode(".png", picture)[1].tobytes())
+        write_picture(path, picture)
     except OSError as error:
         view.say(f"not saved: {path}: {error.strerror}")
     else:

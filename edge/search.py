@@ -89,6 +89,7 @@ class FaceSearch:
     def clear(self) -> None:
         """Forget what was seen: what comes next is another picture."""
         self._sweep = self._searched = self._swept = None
+        self._swept_at = self._swept_whole_at = -float("inf")  # its time may begin anew
         self._faces, self._steady = [], False
 
     def find(self, frame: Frame, known: Sequence[Box]) -> list[Face]:

@@ -26,7 +26,7 @@ from edge.errors import BadDataError, InputNotFoundError, UsageError
 from edge.files import PICTURE_SUFFIXES
 from edge.labels import EMOTIONS
 from edge.messages import encode
-from edge.output import Progress, Table, write_file
+from edge.output import DRAWN_SUFFIXES, Progress, Table, refuse_picture_name, write_picture
 from edge.picturefile import decode, load
 from edge.preprocess import crop_face
 from edge.records import Frame, Reading, Track
@@ -34,7 +34,6 @@ from edge.records import Frame, Reading, Track
 # A large still shows people some metres away: at 480 px of 4,000, a face of less than 200 px is below Haar's 24.
 COARSEST = 3.0
 STILL_SUFFIXES = PICTURE_SUFFIXES | {".gif"}
-DRAWN_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 FACES_HEADER = (
     *("picture", "face", "emotion", "confidence"),
     *EMOTIONS,
@@ -173,12 +172,11 @@ def _read_one(reader: Reader, path: Path, draw_to: Path | None) -> Still:
         # Grey also where colours are wanted for the drawing: what is found must not depend on what is written.
         image = decode(data, grey=reader.reads_grey)
         colours = image if draw_to is None or not reader.reads_grey else decode(data)
+        readings = reader.read(image)
+        if draw_to is not None:
+            write_picture(draw_to, draw(colours, readings))
     except BadDataError as error:
         return Still(path, problem=str(error))
-    readings = reader.read(image)
-    if draw_to is not None:
-        encoded = cv2.imencode(draw_to.suffix, draw(colours, readings))[1]
-        write_file(draw_to, encoded.tobytes())
     return Still(path, (image.shape[1], image.shape[0]), readings)
 
 
@@ -189,8 +187,7 @@ def _names_of_drawn(paths: Sequence[Path], output: str | None) -> list[Path | No
     target = Path(output)
     if len(paths) == 1 and not output.endswith(os.sep) and not target.is_dir():
         _refuse_to_overwrite(paths, [target])
-        if not target.suffix or not cv2.haveImageWriter(f"x{target.suffix}"):
-            raise UsageError(f"--output-image {output}: must end in .jpg, .png or another picture's suffix")
+        refuse_picture_name("--output-image", target)
         return [target]
     if target.is_file():
         raise UsageError(f"--output-image {output}: is a file, but several pictures need a folder")

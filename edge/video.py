@@ -19,7 +19,7 @@ from edge.draw import UNCERTAIN, draw
 from edge.errors import EndOfStream, UsageError
 from edge.files import FALLBACK_FPS, PICTURE_SUFFIXES, open_file
 from edge.labels import EMOTIONS
-from edge.output import Progress, Table, write_file
+from edge.output import Progress, Table, refuse_picture_name, write_picture
 from edge.pipeline import FrameSource, Sight
 from edge.records import Frame
 from edge.timeline import Timeline
@@ -74,8 +74,7 @@ def run(config: Config, outputs: Outputs, bars: bool = True) -> None:
             _tell(last, tables, None, progress, quiet=outputs != Outputs())
     codec = f", written as {copy.codec}" if copy else ""
     if outputs.timeline:
-        encoded = cv2.imencode(outputs.timeline.suffix, timeline.draw())[1]
-        write_file(outputs.timeline, encoded.tobytes())
+        write_picture(outputs.timeline, timeline.draw())
     print(f"{source_name}: frames: {frames}, faces: {timeline.faces}, events: {events}{codec}")  # noqa: T201
 
 
@@ -197,8 +196,8 @@ def _refuse(source: str, outputs: Outputs) -> None:
     """What would be noticed only after the work, or destroy what is read."""
     if is_live(source) or source.isdigit():
         raise UsageError(f"{source}: does not end; emotiond video is for files (emotiond run reads cameras)")
-    if outputs.timeline and not cv2.haveImageWriter(f"x{outputs.timeline.suffix}"):
-        raise UsageError(f"--output-timeline {outputs.timeline}: must end in .png, .jpg or another picture's suffix")
+    if outputs.timeline:
+        refuse_picture_name("--output-timeline", outputs.timeline)
     for path in (outputs.video, outputs.csv, outputs.timeline):
         if path is not None and path.resolve() == Path(source.removeprefix("file://")).resolve():
             raise UsageError(f"{path} is the video that is read; choose another name")

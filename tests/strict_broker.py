@@ -40,6 +40,11 @@ class StrictBroker:
             self.acknowledging = True
             self._release()
 
+    def publish(self, topic: bytes, payload: bytes) -> None:
+        """Send a short message, whatever its topic is, to who is connected."""
+        body = len(topic).to_bytes(2, "big") + topic + b"\0" + payload
+        self._peer.sendall(bytes([Packet.PUBLISH << 4, len(body)]) + body)
+
     def close(self) -> None:
         self._listener.close()
         if self._peer is not None:

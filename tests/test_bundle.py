@@ -126,6 +126,16 @@ def test_install_and_rollback_change_what_the_daemon_runs(make, model, used, sta
     assert network_id(three) in out and "gives the scores that it must" in out
 
 
+def test_nothing_else_in_the_folder_is_touched(make, model, tmp_path: Path) -> None:
+    theirs = tmp_path / "store/bin/python"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("not ours")
+    for version in (1, 2, 3):
+        assert model("install", make(version))[0] == 0
+    assert model("rollback")[0] == 0
+    assert theirs.read_text() == "not ours"
+
+
 def test_a_running_daemon_takes_it_when_it_is_told_to_reload(make, model, broker, subscribe, start, tmp_path) -> None:
     bundle, subscriber = make(1), subscribe(broker.port)
     daemon = start("run", *plain(broker.port, **{"model.folder": str(tmp_path / "store")}))

@@ -241,6 +241,17 @@ def test_no_more_is_under_way_than_the_broker_takes(strict: StrictBroker, link_t
     assert max(states) < 50, "they do not wait until all events are gone"
 
 
+def test_a_topic_that_is_no_text_disturbs_nothing(strict: StrictBroker, link_to) -> None:
+    strict.acknowledge()
+    link = link_to(strict.port, commands=True)
+    link.publish(event(1), ORIGIN)
+    wait_for(lambda: link.queued == 0, "the first event")
+    strict.publish(b"emotiond/pi/cmd/\xff", b"")
+    link.publish(event(2), ORIGIN)
+    wait_for(lambda: link.queued == 0, "the second event")
+    assert strict.connections == 1
+
+
 def test_a_flow_that_stalls_while_pings_are_answered_is_begun_anew(strict: StrictBroker, link_to, caplog) -> None:
     link = link_to(strict.port)
     link.publish(event(1), ORIGIN)

@@ -60,6 +60,20 @@ def test_settings_that_cannot_work_leave_the_old_ones_running(
     assert expected in err
 
 
+def test_figures_begin_anew_with_another_source(service, broker: Broker, subscribe) -> None:
+    subscriber = subscribe(broker.port)
+
+    def figures() -> list[dict]:
+        return [json.loads(text) for text in subscriber.texts("emotiond/pi/stats")]
+
+    running = service(camera={"max_fps": 2})
+    wait_for(lambda: figures() and figures()[-1]["drops"]["over_max_fps"] > 30, "frames are dropped")
+    running.reload(camera={"max_fps": 3})
+    wait_for(lambda: figures()[-1]["drops"]["over_max_fps"] <= 30, "the new source's figures")
+    running.stop()
+    assert min(message["fps_in"] for message in figures()) >= 0
+
+
 def test_a_command_reloads_and_a_strange_one_does_not(service, broker: Broker, subscribe) -> None:
     subscriber = subscribe(broker.port)
     running = service()

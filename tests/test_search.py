@@ -163,6 +163,16 @@ def test_a_sweep_beside_a_live_source_never_waits(recorder: Recorder) -> None:
     assert sum(found) >= 1
 
 
+def test_what_begins_anew_at_an_earlier_time_is_searched(recorder: Recorder) -> None:
+    with search_with(recorder) as search:
+        for frame in as_frames(noise(60), fps=1):
+            search.find(frame, [])
+        search.clear()
+        recorder.windows.clear()
+        assert search.find(as_frames(noise(1))[0], []) != []
+        assert len(recorder.windows) == 1
+
+
 def test_nothing_is_found_outside_the_region(recorder: Recorder) -> None:
     with search_with(recorder, region=[0.5, 0, 1, 1]) as search:
         assert [search.find(frame, [Box(200, 100, 100, 100)]) for frame in as_frames(noise(20))] == [[]] * 20

@@ -145,7 +145,8 @@ def test_a_damaged_video_goes_on_behind_the_damage(tmp_path: Path, video: Path) 
         (["builtin", "--output-video", "x.txt"], 2, "--output-video x.txt: must end in .mp4"),
         (["builtin", "--output-video", "none/x.mp4"], 74, "none/x.mp4: No such file or directory"),
         (["builtin", "--output-csv", "/dev/full"], 74, "/dev/full: No space left on device"),
-        (["builtin", "--output-timeline", "x.doc"], 2, "--output-timeline x.doc: must end in .png"),
+        (["builtin", "--output-timeline", "x.doc"], 2, "--output-timeline x.doc: must end in .bmp"),
+        (["builtin", "--output-timeline", "x.pgm"], 2, "--output-timeline x.pgm: must end in .bmp"),
         (["text.mkv", "--output-video", "text.mkv"], 2, "text.mkv is the video that is read; choose another name"),
     ],
 )

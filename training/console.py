@@ -45,7 +45,8 @@ def run_command(name: str, act: Callable[[], int], debug: bool) -> int:
     except ModuleNotFoundError as error:  # a backend of Keras, which no extra brings
         if debug:
             raise
-        say(f"{name}: {error.name} is not installed: pip install {error.name}")
+        package = str(error.name).partition(".")[0]
+        say(f"{name}: {package} is not installed: pip install {package}")
         return ConfigError.exit_code
     except OSError as error:  # a full disk, a folder that may not be written to
         if debug:
