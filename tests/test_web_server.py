@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from conftest import ROOT, Broker, Daemon, free_port, wait_for
+from conftest import ROOT, Broker, Daemon, Subscriber, free_port, wait_for
 from edge import clip
 from edge.web.guard import Guard
 
@@ -22,6 +22,21 @@ pytest.importorskip("nicegui", reason="the extra `web` is not installed")
 websocket = pytest.importorskip("websockets.sync.client", reason="websockets comes with the extra `web`")
 
 LONG_S = 300.0  # the UI library alone takes seconds to load, and the machine may be busy
+
+
+EVENT = {"v": 1, "id": "a", "at": "t", "type": "new", "track": 1, "emotion": "happy", "previous": None, "confidence": 1}
+STATS = {"v": 1, "camera": "c", "temperature_c": 50.0, "queue": 0, "uptime_s": 1}
+HALF = "\ud800"  # half of a character: JSON can say it, UTF-8 cannot
+HOSTILE = [
+    ("a/c/events", {**EVENT, "track": 10**30}),
+    ("a/c/events", {**EVENT, "track": 1e30}),
+    ("a/c/events", {**EVENT, "confidence": float("nan")}),
+    *(("a/c/events", {**EVENT, key: HALF}) for key in ("id", "at", "type")),
+    ("a/stats", {**STATS, "camera": HALF}),
+    ("a/stats", {**STATS, "runtime": HALF, "model": "m"}),
+    ("a/stats", {**STATS, "temperature_c": int("9" * 400)}),
+    ("a/stats", {**STATS, "queue": json.loads("[" * 400 + "]" * 400)}),
+]
 
 
 class Web:
@@ -127,6 +142,22 @@ def test_it_ends_when_asked_to(web: Callable[..., Web]) -> None:
     page.process.terminate()
     wait_for(lambda: page.process.poll() is not None, "the dashboard ended", LONG_S)
     assert page.process.returncode == 0
+
+
+def test_no_message_takes_the_pages_away(
+    web: Callable[..., Web], broker: Broker, subscribe: Callable[..., Subscriber]
+) -> None:
+    page, viewer = web(), subscribe(broker.port)
+    viewer.publish("emotiond/a/status", "online")
+    viewer.publish("emotiond/a/`${x}' \"<\\/status", "online")
+    for number, (topic, message) in enumerate(HOSTILE):
+        viewer.publish(f"emotiond/{topic}", json.dumps(message))
+        viewer.publish("emotiond/z/c/events", json.dumps({**EVENT, "id": f"seen{number}"}))
+        shown = ""
+        while f"seen{number}" not in shown:
+            status, shown = page.get("/events")
+            assert status == 200, message
+        assert page.get()[0] == 200, message
 
 
 @pytest.mark.parametrize("leaves", [True, False])
