@@ -21,6 +21,7 @@ from edge.web.guard import Guard
 pytest.importorskip("nicegui", reason="the extra `web` is not installed")
 websocket = pytest.importorskip("websockets.sync.client", reason="websockets comes with the extra `web`")
 
+PASSWORD = ["--password-file", "password"]
 LONG_S = 300.0  # the UI library alone takes seconds to load, and the machine may be busy
 
 
@@ -121,14 +122,28 @@ def test_a_proxys_header_is_trusted_where_that_was_asked_for(web: Callable[..., 
         (["--password-file", "missing"], 78, "--password-file missing: No such file or directory"),
         (["--set", "mqtt.broker=null"], 78, "mqtt.broker: null: the dashboard shows what a broker hands on"),
         (["--port", "0"], 2, "usage"),
+        (["--port", "70000"], 2, "--port 70000: there is no such port; it takes 1 to 65535"),
+        (["--host", "0.0.0.0", "--trusted-header", ""], 2, "--trusted-header '': not the name of a header; give one"),
+        (["--trusted-header", " "], 2, "--trusted-header ' ': not the name of a header"),
+        (["--trusted-header", "X-User:"], 2, "--trusted-header 'X-User:': not the name of a header"),
+        (
+            ["--host", "0.0.0.0", "--password-file", "F", "--trusted-header", "X-User"],
+            2,
+            "--password-file and --trusted-header: give one of them; behind a reverse proxy",
+        ),
+        (["--host", "no.such.host.invalid", *PASSWORD], 69, "--host no.such.host.invalid: "),
+        (["--host", "a..b", *PASSWORD], 69, "--host a..b: no host can have this name; it takes an address of this"),
+        (["--host", "192.0.2.1", *PASSWORD], 69, "192.0.2.1:8080: Cannot assign requested address; --host takes an"),
     ],
 )
 def test_what_cannot_be_served_is_told(tmp_path: Path, options: list[str], code: int, said: str) -> None:
+    (tmp_path / "password").write_text("sésame")
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "edge", "web", *options]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path, timeout=LONG_S)
     assert done.returncode == code
     assert done.stderr.removeprefix("emotiond: ").startswith(said)
+    assert said == "usage" or done.stderr.count("\n") == 1
 
 
 def test_a_taken_port_is_told(web: Callable[..., Web], broker: Broker, start: Callable[..., Daemon]) -> None:
@@ -142,6 +157,19 @@ def test_it_ends_when_asked_to(web: Callable[..., Web]) -> None:
     page.process.terminate()
     wait_for(lambda: page.process.poll() is not None, "the dashboard ended", LONG_S)
     assert page.process.returncode == 0
+
+
+def test_an_empty_trusted_header_lets_nobody_in() -> None:
+    answers: list[dict] = []
+
+    async def look() -> None:
+        async def send(message: dict) -> None:
+            answers.append(message)
+
+        await Guard(None, None, "")({"type": "http", "headers": [(b"host", b"localhost")]}, None, send)
+
+    asyncio.run(look())
+    assert answers[0]["status"] == 403
 
 
 def test_no_message_takes_the_pages_away(
