@@ -16,6 +16,7 @@ import pytest
 
 from conftest import ROOT, Broker, Daemon, Subscriber, free_port, wait_for
 from edge import clip
+from edge.classifier import shipped_model
 from edge.web.guard import Guard
 
 pytest.importorskip("nicegui", reason="the extra `web` is not installed")
@@ -87,9 +88,32 @@ def test_on_loopback_anyone_here_may_look_and_other_sites_may_not(web: Callable[
         socket.send(b"this is no picture")
         with pytest.raises(Exception, match="1003|not a picture"):
             socket.recv(timeout=LONG_S)
+    for content in ("a text", b"", cv2.imencode(".png", frames[0])[1].tobytes()):
+        with websocket.connect(address, open_timeout=LONG_S, ping_interval=None) as socket:
+            socket.send(content)
+            with pytest.raises(Exception, match="1003|not a picture"):
+                socket.recv(timeout=LONG_S)
     with pytest.raises(Exception, match="403|1008"):
         websocket.connect(address, origin="http://evil.example", open_timeout=LONG_S)
     assert page.get()[0] == 200
+    page.process.terminate()
+    assert "Traceback" not in page.process.communicate(timeout=LONG_S)[1]
+
+
+def test_a_network_that_is_taken_away_is_told_to_who_tries_it_and_in_the_log(
+    web: Callable[..., Web], tmp_path: Path
+) -> None:
+    network = tmp_path / "int8.tflite"
+    network.write_bytes(shipped_model().read_bytes())
+    page = web("--set", f"model.path={network}")
+    network.unlink()
+    with websocket.connect(f"ws://127.0.0.1:{page.port}/try/frames", open_timeout=LONG_S) as socket:
+        with pytest.raises(Exception, match="4500"):
+            socket.recv(timeout=LONG_S)
+    page.process.terminate()
+    log = page.process.communicate(timeout=LONG_S)[1]
+    assert f"emotiond: Try it: model.path: {network}: cannot be read: No such file or directory\n" in log
+    assert "Traceback" not in log
 
 
 def test_a_password_is_asked_for(web: Callable[..., Web], tmp_path: Path) -> None:
@@ -134,11 +158,14 @@ def test_a_proxys_header_is_trusted_where_that_was_asked_for(web: Callable[..., 
         (["--host", "no.such.host.invalid", *PASSWORD], 69, "--host no.such.host.invalid: "),
         (["--host", "a..b", *PASSWORD], 69, "--host a..b: no host can have this name; it takes an address of this"),
         (["--host", "192.0.2.1", *PASSWORD], 69, "192.0.2.1:8080: Cannot assign requested address; --host takes an"),
+        (["--set", "model.path=missing"], 78, "model.path: missing: cannot be read: No such file or directory"),
+        (["--set", "detector.kind=mtcnn"], 78, "detector.kind: mtcnn: mtcnn is not installed"),
     ],
 )
 def test_what_cannot_be_served_is_told(tmp_path: Path, options: list[str], code: int, said: str) -> None:
     (tmp_path / "password").write_text("sésame")
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    (tmp_path / "mtcnn.py").write_text("raise ModuleNotFoundError(name='mtcnn')")
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
     command = [sys.executable, "-m", "edge", "web", *options]
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path, timeout=LONG_S)
     assert done.returncode == code

@@ -114,6 +114,7 @@ def run(config: Config, listening: Listening) -> None:
     password = listening.password()
     if config.mqtt.broker is None:
         raise ConfigError("mqtt.broker: null: the dashboard shows what a broker hands on; name one")
+    tryit.prove(config)
     listener = _listen(listening.host, listening.port)
     fleet = Fleet()
     subscriber = _FleetSubscriber(config.mqtt, fleet)
