@@ -10,8 +10,8 @@ from edge.address import camera_number
 TOPIC_LEVEL_MAX = 64  # characters; MQTT allows 65,535 bytes for a whole topic, nobody can read that
 
 
-def _topic_level(text: str) -> str:
-    """One level of an MQTT topic: a wildcard or a separator in it would publish somewhere else."""
+def topic_level(text: str) -> str:
+    """One level of an MQTT topic: a wildcard or a separator in it would publish somewhere else. Raises ValueError."""
     if not text or len(text) > TOPIC_LEVEL_MAX or not text.isprintable() or set("+#/$") & set(text):
         raise ValueError(f"must be 1 to {TOPIC_LEVEL_MAX} printable characters without + # / $")
     return text
@@ -47,7 +47,7 @@ def _region(value: Any) -> Any:
     return tuple(float(side) for side in value)
 
 
-TopicLevel = Annotated[str, AfterValidator(_topic_level)]
+TopicLevel = Annotated[str, AfterValidator(topic_level)]
 FilePath = Annotated[Path, AfterValidator(_file_path)]
 Seconds = Annotated[float, Field(ge=0, le=3600)]
 Probability = Annotated[float, Field(ge=0, le=1)]

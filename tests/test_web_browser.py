@@ -15,6 +15,7 @@ import pytest
 from benchmarks.visitor import camera_flags, in_view, write_camera
 from conftest import Broker, Daemon, free_port, plain, wait_for
 from edge import clip
+from edge.classifier import shipped_model
 from edge.draw import COLOURS
 from proxy import Proxy
 
@@ -63,9 +64,9 @@ def browser(driver: Any, tmp_path: Path) -> Iterator[Browser]:
 
 @pytest.fixture
 def serve(start: Callable[..., Daemon], broker: Broker) -> Callable[..., tuple[str, Daemon]]:
-    def start_web(port: int) -> tuple[str, Daemon]:
+    def start_web(port: int, *more: str) -> tuple[str, Daemon]:
         options = ["--set", "mqtt.broker=127.0.0.1", "--set", f"mqtt.port={broker.port}"]
-        daemon = start("web", "--port", str(port), *options)
+        daemon = start("web", "--port", str(port), *options, *more)
         assert daemon.process.stdout is not None
         return daemon.process.stdout.readline().strip(), daemon
 
@@ -219,6 +220,20 @@ def test_visitors_try_it_on_their_own_camera(browser: Browser, serve: Callable[.
     page.locator("#try-faces caption").nth(1).wait_for()
     page.get_by_role("button", name="Stop").click()
     page.get_by_text("The camera is off.").wait_for()
+
+
+def test_a_server_that_cannot_read_faces_says_so_and_is_not_asked_again(
+    browser: Browser, serve: Callable[..., Any], tmp_path: Path
+) -> None:
+    network = tmp_path / "int8.tflite"
+    shutil.copy(shipped_model(), network)
+    url, _ = serve(free_port(), "--set", f"model.path={network}")
+    network.unlink()
+    page = browser.page(f"{url}try")
+    page.get_by_role("button", name="Start my camera").click()
+    page.get_by_text("This server cannot read faces now; its log says why.").wait_for()
+    assert page.get_by_role("button", name="Start my camera").is_enabled()
+    assert page.locator("#try-canvas").is_hidden()
 
 
 def test_a_network_that_cuts_or_swallows_is_told_and_taken_up_again(

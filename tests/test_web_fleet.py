@@ -3,14 +3,19 @@
 import csv
 import io
 import json
+import re
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 pytest.importorskip("nicegui", reason="the extra `web` is not installed")
 
+from nicegui.json import dumps as as_browsers_get_it
+
 from edge.labels import EMOTIONS
 from edge.web.fleet import CAMERAS_MAX, EVENTS_MAX, STALE_S, Fleet, History
-from edge.web.render import as_csv, boxes
+from edge.web.render import as_csv, boxes, card, count, face_tables, health, summary
 
 NOW = 1_800_000_000.0
 SCORES = {emotion: 0.91 if emotion == "happy" else 0.015 for emotion in EMOTIONS}
@@ -27,12 +32,16 @@ def event(number: int, **changes: object) -> str:
     return json.dumps({**message, "confidence": 0.91, "at": "2026-11-21T08:20:48.371Z", **changes})
 
 
-@pytest.fixture
-def fleet() -> Fleet:
+def online() -> Fleet:
     fleet = Fleet()
     fleet.take("emotiond/pi/status", "online", NOW)
     fleet.take("emotiond/pi/front/status", "online", NOW)
     return fleet
+
+
+@pytest.fixture
+def fleet() -> Fleet:
+    return online()
 
 
 def test_a_camera_shows_what_its_messages_say(fleet: Fleet) -> None:
@@ -134,6 +143,15 @@ def test_history_is_bounded() -> None:
         ("emotiond/pi/cmd/pause/now", "x"),
         ("emotiond//front/status", "online"),
         ("emotiond/pi", "x"),
+        ("emotiond/pi/new/events", "no JSON"),
+        ("emotiond/pi/new/faces", json.dumps({"v": 1, "frame": [640, 480], "faces": 7})),
+        ("emotiond/pi/front/faces", faces(1).replace("[640, 480]", "[640]")),
+        ("emotiond/pi/front/faces", faces(1) + " " * 2**19),
+        ("emotiond/pi/stats", json.dumps({"v": 1, "camera": ""})),
+        ("emotiond/pi/stats", json.dumps({"v": 1, "camera": "a/b"})),
+        ("emotiond/pi/stats", json.dumps({"v": 1, "camera": "#"})),
+        ("emotiond/pi/stats", json.dumps({"v": 1, "camera": "x" * 65})),
+        ("emotiond/pi/a\0b/status", "online"),
         (f"emotiond/{'x' * 1000}/front/status", "online"),
     ],
 )
@@ -142,6 +160,77 @@ def test_what_is_not_emotionds_changes_nothing(fleet: Fleet, topic: str, text: s
     (view,) = fleet.cameras()
     assert (view.name, view.faces, view.emotion) == ("front", [], None)
     assert fleet.events() == []
+
+
+# What JSON can say and browsers, UTF-8 or arithmetic cannot take, and what is of another kind.
+TEXTS = [r"\ud800", r"\udfff\ud800", "1e999", "nan", "9" * 20, "<script>", ""]
+NUMBERS = ["1e30", "1e400", "-1e400", "NaN", "Infinity", "-1", "0", "5e-324", *("9" * n for n in (16, 20, 400, 5000))]
+OTHERS = ["null", "true", "[]", "{}", r'[{"a": "\ud800"}]', "[" * 300 + "]" * 300, "[" * 100_000]
+WRONG = [*(f'"{text}"' for text in TEXTS), *NUMBERS, *OTHERS]
+GOOD: dict[str, dict[str, Any]] = {
+    "emotiond/pi/front/faces": json.loads(faces(1)),
+    "emotiond/pi/front/events": json.loads(event(1)),
+    "emotiond/pi/front/emotion": {"v": 1, "emotion": "happy", "confidence": 0.9, "faces": 1},
+    "emotiond/pi/stats": {
+        "v": 1,
+        "camera": "front",
+        "fps_in": 30.0,
+        "fps_out": 29.9,
+        "latency_ms": {"p95": 21.5},
+        "drops": {"superseded": 1, "too_hot": 2},
+        "queue": 3,
+        "temperature_c": 51.26,
+        "uptime_s": 7320,
+        "model": "m",
+        "runtime": "r",
+        "snapshots": True,
+    },
+}
+
+
+def damaged(value: Any) -> Iterator[Any]:
+    """The value with each of its parts, and all of it, replaced by `@`."""
+    yield "@"
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        for part in damaged(value[key]):
+            copy = value.copy()
+            copy[key] = part
+            yield copy
+
+
+def pages(fleet: Fleet) -> list[object]:
+    """What the pages send to browsers."""
+    views = fleet.cameras()
+    shown = [
+        (card(view), summary(view), health(view.stats, 1), face_tables(view.faces), boxes(view.faces)) for view in views
+    ]
+    series = [view.history.series(NOW, 900) for view in views]
+    return [fleet.events(), as_csv(fleet.events()), count(views), shown, series]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong[:20])
+def test_whatever_stands_in_a_message_pages_can_be_made_of_it(wrong: str) -> None:
+    messages = [
+        *((topic, json.dumps(broken)) for topic, message in GOOD.items() for broken in damaged(message)),
+        *((topic, '"@"') for topic in ("emotiond/pi/status", "emotiond/pi/front/status")),
+    ]
+    for topic, text in messages:
+        fleet = online()
+        fleet.take(topic, text.replace('"@"', wrong), NOW)
+        sent = as_browsers_get_it(pages(fleet))
+        assert re.search("(nan|inf) ?(%|ms|°)", sent) is None
+
+
+def test_a_devices_health_is_shown_without_what_is_missing(fleet: Fleet) -> None:
+    stats = GOOD["emotiond/pi/stats"]
+    fleet.take("emotiond/pi/stats", json.dumps(stats), NOW)
+    (view,) = fleet.cameras()
+    shown = health(view.stats, 1)
+    for text in ("<dd>29.9<", "<dd>30.0<", "<dd>21.5 ms<", "<dd>3<", "<dd>51 °C<", "<dd>2 h 2 min<", "<dd>m on r<"):
+        assert text in shown
+    fleet.take("emotiond/pi/stats", json.dumps({**stats, "latency_ms": None, "temperature_c": None}), NOW)
+    assert health(view.stats, 1).count("<dd>-<") == 2
+    assert (view.allows_pictures, view.stats["dropped"]) == (True, 3)
 
 
 def test_cameras_and_faces_are_bounded(fleet: Fleet) -> None:
@@ -154,8 +243,8 @@ def test_cameras_and_faces_are_bounded(fleet: Fleet) -> None:
 
 
 def test_the_export_is_a_table_and_runs_nothing_in_a_spreadsheet(fleet: Fleet) -> None:
-    fleet.take("emotiond/=1+1/front/events", event(1), NOW)
+    fleet.take("emotiond/=1*1/front/events", event(1), NOW)
     header, row = csv.reader(io.StringIO(as_csv(fleet.events())))
     exported = dict(zip(header, row, strict=True))
-    assert exported["device"] == "'=1+1"
+    assert exported["device"] == "'=1*1"
     assert (exported["emotion"], exported["previous"], exported["confidence"]) == ("happy", "", "0.91")

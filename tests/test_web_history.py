@@ -131,6 +131,38 @@ def test_a_disk_that_takes_nothing_is_told_once_and_tried_again(
         assert series(after, "front") == [0]
 
 
+def test_what_was_forgotten_while_the_disk_took_nothing_goes_when_it_does(tmp_path: Path, clock: list[float]) -> None:
+    path, fleet = tmp_path / "history.sqlite", Fleet()
+    with HistoryFile(path, fleet) as file:
+        see(fleet, "front", NOW)
+        file._save(NOW)
+        file._file.execute("PRAGMA query_only=ON")
+        fleet.take("emotiond/pi/front/status", "", NOW)
+        file._save(NOW)
+        see(fleet, "garden", NOW)
+        file._file.execute("PRAGMA query_only=OFF")
+    assert {row[0] for row in sqlite3.connect(path).execute("SELECT camera FROM bins")} == {"garden"}
+
+
+def test_what_is_forgotten_while_it_is_saved_does_not_come_back(
+    tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, fleet = tmp_path / "history.sqlite", Fleet()
+    asked = fleet.bins_after
+
+    def forget_meanwhile(at: float) -> list[tuple[tuple[str, str], int, list[float]]]:
+        bins = asked(at)
+        fleet.take("emotiond/pi/front/status", "", NOW)
+        return bins
+
+    with HistoryFile(path, fleet) as file:
+        see(fleet, "front", NOW)
+        monkeypatch.setattr(fleet, "bins_after", forget_meanwhile)
+        file._save(NOW)
+        monkeypatch.undo()
+    assert sqlite3.connect(path).execute("SELECT COUNT(*) FROM bins").fetchone() == (0,)
+
+
 def test_a_real_dashboard_keeps_it_and_by_default_in_systemds_folder(
     start: Callable[..., Daemon], broker: Broker, subscribe: Callable[..., Subscriber], tmp_path: Path
 ) -> None:

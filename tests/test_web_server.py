@@ -14,14 +14,31 @@ import cv2
 import numpy as np
 import pytest
 
-from conftest import ROOT, Broker, Daemon, free_port, wait_for
+from conftest import ROOT, Broker, Daemon, Subscriber, free_port, wait_for
 from edge import clip
+from edge.classifier import shipped_model
 from edge.web.guard import Guard
 
 pytest.importorskip("nicegui", reason="the extra `web` is not installed")
 websocket = pytest.importorskip("websockets.sync.client", reason="websockets comes with the extra `web`")
 
+PASSWORD = ["--password-file", "password"]
 LONG_S = 300.0  # the UI library alone takes seconds to load, and the machine may be busy
+
+
+EVENT = {"v": 1, "id": "a", "at": "t", "type": "new", "track": 1, "emotion": "happy", "previous": None, "confidence": 1}
+STATS = {"v": 1, "camera": "c", "temperature_c": 50.0, "queue": 0, "uptime_s": 1}
+HALF = "\ud800"  # half of a character: JSON can say it, UTF-8 cannot
+HOSTILE = [
+    ("a/c/events", {**EVENT, "track": 10**30}),
+    ("a/c/events", {**EVENT, "track": 1e30}),
+    ("a/c/events", {**EVENT, "confidence": float("nan")}),
+    *(("a/c/events", {**EVENT, key: HALF}) for key in ("id", "at", "type")),
+    ("a/stats", {**STATS, "camera": HALF}),
+    ("a/stats", {**STATS, "runtime": HALF, "model": "m"}),
+    ("a/stats", {**STATS, "temperature_c": int("9" * 400)}),
+    ("a/stats", {**STATS, "queue": json.loads("[" * 400 + "]" * 400)}),
+]
 
 
 class Web:
@@ -71,9 +88,32 @@ def test_on_loopback_anyone_here_may_look_and_other_sites_may_not(web: Callable[
         socket.send(b"this is no picture")
         with pytest.raises(Exception, match="1003|not a picture"):
             socket.recv(timeout=LONG_S)
+    for content in ("a text", b"", cv2.imencode(".png", frames[0])[1].tobytes()):
+        with websocket.connect(address, open_timeout=LONG_S, ping_interval=None) as socket:
+            socket.send(content)
+            with pytest.raises(Exception, match="1003|not a picture"):
+                socket.recv(timeout=LONG_S)
     with pytest.raises(Exception, match="403|1008"):
         websocket.connect(address, origin="http://evil.example", open_timeout=LONG_S)
     assert page.get()[0] == 200
+    page.process.terminate()
+    assert "Traceback" not in page.process.communicate(timeout=LONG_S)[1]
+
+
+def test_a_network_that_is_taken_away_is_told_to_who_tries_it_and_in_the_log(
+    web: Callable[..., Web], tmp_path: Path
+) -> None:
+    network = tmp_path / "int8.tflite"
+    network.write_bytes(shipped_model().read_bytes())
+    page = web("--set", f"model.path={network}")
+    network.unlink()
+    with websocket.connect(f"ws://127.0.0.1:{page.port}/try/frames", open_timeout=LONG_S) as socket:
+        with pytest.raises(Exception, match="4500"):
+            socket.recv(timeout=LONG_S)
+    page.process.terminate()
+    log = page.process.communicate(timeout=LONG_S)[1]
+    assert f"emotiond: Try it: model.path: {network}: cannot be read: No such file or directory\n" in log
+    assert "Traceback" not in log
 
 
 def test_a_password_is_asked_for(web: Callable[..., Web], tmp_path: Path) -> None:
@@ -106,14 +146,31 @@ def test_a_proxys_header_is_trusted_where_that_was_asked_for(web: Callable[..., 
         (["--password-file", "missing"], 78, "--password-file missing: No such file or directory"),
         (["--set", "mqtt.broker=null"], 78, "mqtt.broker: null: the dashboard shows what a broker hands on"),
         (["--port", "0"], 2, "usage"),
+        (["--port", "70000"], 2, "--port 70000: there is no such port; it takes 1 to 65535"),
+        (["--host", "0.0.0.0", "--trusted-header", ""], 2, "--trusted-header '': not the name of a header; give one"),
+        (["--trusted-header", " "], 2, "--trusted-header ' ': not the name of a header"),
+        (["--trusted-header", "X-User:"], 2, "--trusted-header 'X-User:': not the name of a header"),
+        (
+            ["--host", "0.0.0.0", "--password-file", "F", "--trusted-header", "X-User"],
+            2,
+            "--password-file and --trusted-header: give one of them; behind a reverse proxy",
+        ),
+        (["--host", "no.such.host.invalid", *PASSWORD], 69, "--host no.such.host.invalid: "),
+        (["--host", "a..b", *PASSWORD], 69, "--host a..b: no host can have this name; it takes an address of this"),
+        (["--host", "192.0.2.1", *PASSWORD], 69, "192.0.2.1:8080: Cannot assign requested address; --host takes an"),
+        (["--set", "model.path=missing"], 78, "model.path: missing: cannot be read: No such file or directory"),
+        (["--set", "detector.kind=mtcnn"], 78, "detector.kind: mtcnn: mtcnn is not installed"),
     ],
 )
 def test_what_cannot_be_served_is_told(tmp_path: Path, options: list[str], code: int, said: str) -> None:
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    (tmp_path / "password").write_text("sésame")
+    (tmp_path / "mtcnn.py").write_text("raise ModuleNotFoundError(name='mtcnn')")
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
     command = [sys.executable, "-m", "edge", "web", *options]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path, timeout=LONG_S)
     assert done.returncode == code
     assert done.stderr.removeprefix("emotiond: ").startswith(said)
+    assert said == "usage" or done.stderr.count("\n") == 1
 
 
 def test_a_taken_port_is_told(web: Callable[..., Web], broker: Broker, start: Callable[..., Daemon]) -> None:
@@ -127,6 +184,35 @@ def test_it_ends_when_asked_to(web: Callable[..., Web]) -> None:
     page.process.terminate()
     wait_for(lambda: page.process.poll() is not None, "the dashboard ended", LONG_S)
     assert page.process.returncode == 0
+
+
+def test_an_empty_trusted_header_lets_nobody_in() -> None:
+    answers: list[dict] = []
+
+    async def look() -> None:
+        async def send(message: dict) -> None:
+            answers.append(message)
+
+        await Guard(None, None, "")({"type": "http", "headers": [(b"host", b"localhost")]}, None, send)
+
+    asyncio.run(look())
+    assert answers[0]["status"] == 403
+
+
+def test_no_message_takes_the_pages_away(
+    web: Callable[..., Web], broker: Broker, subscribe: Callable[..., Subscriber]
+) -> None:
+    page, viewer = web(), subscribe(broker.port)
+    viewer.publish("emotiond/a/status", "online")
+    viewer.publish("emotiond/a/`${x}' \"<\\/status", "online")
+    for number, (topic, message) in enumerate(HOSTILE):
+        viewer.publish(f"emotiond/{topic}", json.dumps(message))
+        viewer.publish("emotiond/z/c/events", json.dumps({**EVENT, "id": f"seen{number}"}))
+        shown = ""
+        while f"seen{number}" not in shown:
+            status, shown = page.get("/events")
+            assert status == 200, message
+        assert page.get()[0] == 200, message
 
 
 @pytest.mark.parametrize("leaves", [True, False])

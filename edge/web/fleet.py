@@ -1,6 +1,6 @@
 """What is known of all devices of a broker, from their messages alone. Bounded, whatever is published. No web in it."""
 
-import json
+import contextlib
 import threading
 from array import array
 from collections import deque
@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge.contract import SCHEMA_VERSION
 from edge.labels import EMOTIONS
+from edge.settings import topic_level
+from edge.web import door
 
 CAMERAS_MAX = 500
 EVENTS_MAX = 10_000
 FACES_MAX = 32  # of one message
-NAME_MAX = 64  # characters; as the daemon's settings
 STALE_S = 3.0  # s without a live message until the faces shown are taken away
 PICTURE_STALE_S = 5.0
 SPANS_S = {"15 minutes": 900, "1 hour": 3600, "24 hours": 86_400, "7 days": 604_800}
@@ -88,6 +88,7 @@ class CameraView:
     """Of the newest live message."""
     faces_at: float = 0.0
     stats: dict[str, Any] = field(default_factory=dict)
+    """As `door.figures` takes them."""
     stats_at: float = 0.0
     picture: bytes = b""
     """The newest JPEG that came because somebody asked."""
@@ -102,8 +103,8 @@ class CameraView:
     @property
     def allows_pictures(self) -> bool | None:
         """As the device says; None if it has not said yet."""
-        allows = self.stats.get("snapshots")
-        return allows if isinstance(allows, bool) else None
+        allows: bool | None = self.stats.get("snapshots")
+        return allows
 
     def live_picture(self, now: float) -> bytes:
         """Empty when none came lately."""
@@ -169,29 +170,24 @@ class Fleet:
 
     def take(self, topic: str, text: str, now: float) -> None:
         """A message that arrived at `now` (s since 1970). What is not emotiond's is passed over."""
-        levels = topic.split("/")[1:]
-        if not all(0 < len(level) <= NAME_MAX for level in levels):
-            return
-        with self.lock:
-            try:
-                match levels:
-                    case [device, "status"]:
-                        self._take_device_status(device, text)
-                    case [device, "stats"]:
-                        self._take_stats(device, _parsed(text), now)
-                    case [device, camera, "status"] if not text:
-                        self._cameras.pop((device, camera), None)
-                        self._forget(device, camera)
-                    case [device, camera, "status"]:
-                        self._camera(device, camera).camera_status = text[:NAME_MAX]
-                    case [device, camera, "faces"]:
-                        self._take_faces(self._camera(device, camera), _parsed(text), now)
-                    case [device, camera, "emotion"]:
-                        self._take_emotion(self._camera(device, camera), _parsed(text))
-                    case [device, camera, "events"]:
-                        self._take_event(device, camera, _parsed(text))
-            except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError):
-                return
+        with self.lock, contextlib.suppress(*door.REFUSED):
+            levels = [topic_level(level) for level in topic.split("/")[1:]]
+            match levels:
+                case [device, "status"]:
+                    self._take_device_status(device, text)
+                case [device, "stats"]:
+                    self._take_stats(device, door.parsed(text), now)
+                case [device, camera, "status"] if not text:
+                    self._cameras.pop((device, camera), None)
+                    self._forget(device, camera)
+                case [device, camera, "status"]:
+                    self._camera(device, camera).camera_status = door.text(text)
+                case [device, camera, "faces"]:
+                    self._take_faces(device, camera, door.parsed(text), now)
+                case [device, camera, "emotion"]:
+                    self._take_emotion(device, camera, door.parsed(text))
+                case [device, camera, "events"]:
+                    self._take_event(door.event(door.parsed(text), device, camera))
 
     def lose_sight(self) -> None:
         """There is no broker: what it said of devices may be over. When it is back it says so anew."""
@@ -215,11 +211,12 @@ class Fleet:
             self._cameras = {key: view for key, view in self._cameras.items() if key[0] != device}
             self._forget(device, "")
             return
+        status = door.text(status)
         if device in self._devices or len(self._devices) < CAMERAS_MAX:
-            self._devices[device] = status[:NAME_MAX]
+            self._devices[device] = status
         for view in self._cameras.values():
             if view.device == device:
-                view.device_status = status[:NAME_MAX]
+                view.device_status = status
 
     def _forget(self, device: str, camera: str) -> None:
         self._forgotten.append((device, camera))
@@ -228,59 +225,28 @@ class Fleet:
         }
 
     def _take_stats(self, device: str, message: dict[str, Any], now: float) -> None:
-        view = self._camera(device, str(message["camera"])[:NAME_MAX])
-        view.stats, view.stats_at = message, now
+        view = self._camera(device, topic_level(message["camera"]))
+        view.stats, view.stats_at = door.figures(message), now
 
-    @staticmethod
-    def _take_faces(view: CameraView, message: dict[str, Any], now: float) -> None:
-        faces = [_checked(face, message["frame"]) for face in message["faces"][:FACES_MAX]]
+    def _take_faces(self, device: str, camera: str, message: dict[str, Any], now: float) -> None:
+        faces = [door.face(face, message["frame"]) for face in message["faces"][:FACES_MAX]]
+        view = self._camera(device, camera)
         view.faces, view.faces_at = faces, now
         for face in faces:
             view.history.add(now, [face["scores"][emotion] for emotion in EMOTIONS])
 
-    @staticmethod
-    def _take_emotion(view: CameraView, message: dict[str, Any]) -> None:
-        emotion, count = message["emotion"], int(message["faces"])
-        view.emotion = emotion if emotion in EMOTIONS else None
-        view.confidence = None if message["confidence"] is None else float(message["confidence"])
-        view.faces_count = count
+    def _take_emotion(self, device: str, camera: str, message: dict[str, Any]) -> None:
+        emotion, count = door.emotion(message["emotion"]), door.whole(message["faces"])
+        confidence = None if message["confidence"] is None else door.share(message["confidence"])
+        view = self._camera(device, camera)
+        view.emotion, view.confidence, view.faces_count = emotion, confidence, count
 
-    def _take_event(self, device: str, camera: str, message: dict[str, Any]) -> None:
-        self._camera(device, camera)
-        event = {
-            "id": str(message["id"])[:NAME_MAX],
-            "at": str(message["at"])[:NAME_MAX],
-            "device": device,
-            "camera": camera,
-            "type": str(message["type"])[:NAME_MAX],
-            "face": int(message["track"]),
-            "emotion": message["emotion"] if message["emotion"] in EMOTIONS else "uncertain",
-            "previous": message["previous"] if message["previous"] in EMOTIONS else "",
-            "confidence": round(float(message["confidence"]), 3),
-        }
+    def _take_event(self, event: dict[str, Any]) -> None:
+        self._camera(event["device"], event["camera"])
         if event["id"] in self._event_ids:  # at least once: the daemon may send it again
             return
         self._events.append(event)
-        self._event_ids.add(str(event["id"]))
+        self._event_ids.add(event["id"])
         if len(self._events) > EVENTS_MAX:
-            self._event_ids.discard(str(self._events.popleft()["id"]))
+            self._event_ids.discard(self._events.popleft()["id"])
         self.version += 1
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    message = json.loads(text)
-    if message["v"] != SCHEMA_VERSION:
-        raise ValueError("of another version")
-    return dict(message)
-
-
-def _checked(face: dict[str, Any], frame: list[int]) -> dict[str, Any]:
-    x, y, w, h = face["box"]
-    width, height = frame
-    return {
-        "track": int(face["track"]),
-        "emotion": face["emotion"] if face["emotion"] in EMOTIONS else None,
-        "confidence": float(face["confidence"]),
-        "at": (x / width, y / height, w / width, h / height),
-        "scores": {emotion: min(1.0, max(0.0, float(face["scores"][emotion]))) for emotion in EMOTIONS},
-    }

@@ -24,7 +24,7 @@ class Guard:
     """
 
     def __init__(self, app: App, password: str | None, header: str | None) -> None:
-        self._app, self._password, self._header = app, password, header.lower() if header else None
+        self._app, self._password, self._header = app, password, None if header is None else header.lower()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what may pass."""

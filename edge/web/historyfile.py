@@ -6,13 +6,14 @@ import sqlite3
 import threading
 import time
 from array import array
+from collections import deque
 from pathlib import Path
 
 from edge.config import SpoolConfig
 from edge.errors import ConfigError
 from edge.labels import EMOTIONS
 from edge.spool import state_folder
-from edge.web.fleet import SPAN_OF_BIN_S, Fleet, History
+from edge.web.fleet import CAMERAS_MAX, SPAN_OF_BIN_S, Fleet, History
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class HistoryFile:
         self._thread = threading.Thread(target=self._run, name="history", daemon=True)
         self._saved_at = self._pruned_at = 0.0
         self._problem: str | None = None
+        self._forgotten: deque[tuple[str, str]] = deque(maxlen=CAMERAS_MAX)  # and the file still has them
 
     def __enter__(self) -> "HistoryFile":
         try:
@@ -82,17 +84,19 @@ class HistoryFile:
             self._save(time.time())
 
     def _save(self, now: float) -> None:
+        # First what was forgotten, then what there is: what is forgotten between the two is not among the rows.
+        self._forgotten.extend(self._fleet.take_forgotten())
         rows = [(*key, width, *bin_) for key, width, bin_ in self._fleet.bins_after(self._saved_at)]
-        forgotten = self._fleet.take_forgotten()
         places = ", ".join("?" * len(COLUMNS))
         try:
             with self._file:
-                self._file.executemany("DELETE FROM bins WHERE device = ? AND ? IN ('', camera)", forgotten)
+                self._file.executemany("DELETE FROM bins WHERE device = ? AND ? IN ('', camera)", self._forgotten)
                 self._file.executemany(f"REPLACE INTO bins VALUES ({places})", rows)
                 if now - self._pruned_at > PRUNE_EVERY_S:
                     self._prune(now)
                     self._pruned_at = now
             self._saved_at, problem = now, None
+            self._forgotten.clear()
         except sqlite3.Error as error:
             problem = str(error)
         if problem is not None and problem != self._problem:

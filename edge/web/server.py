@@ -1,7 +1,9 @@
 """The dashboard's process: the subscriber, the pages, and who may reach them."""
 
 import contextlib
+import errno
 import os
+import re
 import socket
 import time
 from dataclasses import dataclass
@@ -21,6 +23,9 @@ from edge.web.guard import LOOPBACK, Guard
 from edge.web.pictures import Pictures
 
 FRAME_SIZE_MAX = 2**20  # bytes of a web socket's message
+PORT_MAX = 65_535
+# RFC 9110: what a header can be called.
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 RECONNECT_S = 10.0  # a page that was away for less goes on where it was; a busy machine is no lost connection
 
 
@@ -34,6 +39,26 @@ class Listening:
     trusted_header: str | None = None
     history: Path | None = None
     """The file that keeps it; None: memory."""
+
+    def check(self) -> None:
+        """Raises UsageError for what cannot be, and rather than showing faces to a whole network."""
+        if self.port > PORT_MAX:
+            raise UsageError(f"--port {self.port}: there is no such port; it takes 1 to {PORT_MAX}")
+        if self.trusted_header is not None and not HEADER_NAME.fullmatch(self.trusted_header):
+            raise UsageError(
+                f"--trusted-header {self.trusted_header!r}: not the name of a header; give one that the reverse proxy"
+                " sets, such as X-Forwarded-User"
+            )
+        if self.trusted_header is not None and self.password_file is not None:
+            raise UsageError(
+                "--password-file and --trusted-header: give one of them; behind a reverse proxy that signs people in"
+                " no password is asked for here"
+            )
+        if self.host not in LOOPBACK and self.password_file is None and self.trusted_header is None:
+            raise UsageError(
+                f"--host {self.host}: others could look in; give --password-file, or --trusted-header"
+                " behind a reverse proxy"
+            )
 
     def password(self) -> str | None:
         """Raises ConfigError if it cannot be read, or is empty."""
@@ -66,22 +91,31 @@ class _FleetSubscriber(Subscriber):
         self._fleet.lose_sight()
 
 
-def run(config: Config, listening: Listening) -> None:
-    """Serve until interrupted. Raises UsageError rather than showing faces to a whole network."""
-    password = listening.password()
-    if listening.host not in LOOPBACK and password is None and listening.trusted_header is None:
-        raise UsageError(
-            f"--host {listening.host}: others could look in; give --password-file, or --trusted-header"
-            " behind a reverse proxy"
-        )
-    if config.mqtt.broker is None:
-        raise ConfigError("mqtt.broker: null: the dashboard shows what a broker hands on; name one")
-    family = socket.AF_INET6 if ":" in listening.host else socket.AF_INET
+def _listen(host: str, port: int) -> socket.socket:
+    """Raises ServiceUnavailableError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((listening.host, listening.port), family=family)
+        socket.getaddrinfo(host or None, port, family)
+    except (socket.gaierror, UnicodeError) as error:  # UnicodeError: of names that cannot be asked for
+        problem = getattr(error, "strerror", None) or "no host can have this name"
+        raise ServiceUnavailableError(f"--host {host}: {problem}; it takes an address of this machine") from None
+    try:
+        return socket.create_server((host, port), family=family)
     except OSError as error:
         problem = os.strerror(error.errno) if error.errno else str(error)
-        raise ServiceUnavailableError(f"{listening.host}:{listening.port}: {problem}; --port takes another") from None
+        foreign = error.errno == errno.EADDRNOTAVAIL
+        hint = "--host takes an address of this machine" if foreign else "--port takes another"
+        raise ServiceUnavailableError(f"{host}:{port}: {problem}; {hint}") from None
+
+
+def run(config: Config, listening: Listening) -> None:
+    """Serve until interrupted. Raises an EmotiondError for what cannot be served."""
+    listening.check()
+    password = listening.password()
+    if config.mqtt.broker is None:
+        raise ConfigError("mqtt.broker: null: the dashboard shows what a broker hands on; name one")
+    tryit.prove(config)
+    listener = _listen(listening.host, listening.port)
     fleet = Fleet()
     subscriber = _FleetSubscriber(config.mqtt, fleet)
     api = FastAPI(openapi_url=None)

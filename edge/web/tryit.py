@@ -1,25 +1,37 @@
 """The visitor's own camera: JPEG pictures come over a web socket, faces go back. No picture is kept."""
 
 import asyncio
+import itertools
+import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import Any
 
-import cv2
 import numpy as np
 from fastapi import FastAPI, WebSocket, WebSocketDisconnect
 
-from edge.app import build_pipeline, build_search
+from edge.app import build_detector, build_pipeline, build_search
 from edge.classifier import TfliteClassifier
 from edge.config import CameraConfig, Config
+from edge.errors import BadDataError, ConfigError
+from edge.picturefile import decode
 from edge.pipeline import Pipeline
-from edge.preprocess import usable
 from edge.records import Frame
+
+log = logging.getLogger(__name__)
 
 SESSIONS_MAX = 4  # each has a pipeline of its own
 SIDE_MAX = 1280  # px; what the page sends is smaller
 BUSY, BAD_DATA = 1013, 1003  # RFC 6455 and IANA's list: try again later, unsupported data
+CANNOT_READ = 4500  # of our own, known to try.js: 1011 may also be a connection that was slow, which is worth a retry
+JPEG = b"\xff\xd8"  # what the page sends; of other kinds, a few bytes may claim much memory
+
+
+def prove(config: Config) -> None:
+    """Raises ConfigError if faces cannot be read with these settings."""
+    TfliteClassifier.from_config(config.model)
+    build_detector(config.detector)
 
 
 def add_to(api: FastAPI, config: Config) -> None:
@@ -45,29 +57,42 @@ def add_to(api: FastAPI, config: Config) -> None:
 
 
 async def _serve(connection: WebSocket, config: Config) -> None:
+    try:
+        await _answer(connection, config)
+    except BadDataError:
+        await connection.close(BAD_DATA, "not a picture")
+    except ConfigError as error:  # the network's file was good at the start, and is no more
+        log.warning("Try it: %s", error)
+        await connection.close(CANNOT_READ, "the server cannot read faces")
+
+
+async def _answer(connection: WebSocket, config: Config) -> None:
+    """Read faces until the visitor leaves. Raises BadDataError for what is no picture, ConfigError."""
     loop = asyncio.get_running_loop()
     # One thread: the pictures of a visitor are looked at in their order, and nobody else waits for them.
     with ThreadPoolExecutor(1, thread_name_prefix="try") as thread, build_search(config) as search:
         classifier = await loop.run_in_executor(thread, TfliteClassifier.from_config, config.model)
         pipeline = build_pipeline(config, search, classifier)
-        seq = 0
-        while True:
-            content = await connection.receive_bytes()
-            answer = await loop.run_in_executor(thread, _look, pipeline, content, seq)
-            if answer is None:
-                await connection.close(BAD_DATA, "not a picture")
-                return
-            await connection.send_json(answer)
-            seq += 1
+        for seq in itertools.count():
+            content = await _received(connection)
+            await connection.send_json(await loop.run_in_executor(thread, _look, pipeline, content, seq))
 
 
-def _look(pipeline: Pipeline, content: bytes, seq: int) -> dict[str, Any] | None:
-    try:
-        image = usable(cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)) if content else None
-    except cv2.error:
-        return None
-    if image is None or max(image.shape) > SIDE_MAX:
-        return None
+async def _received(connection: WebSocket) -> bytes:
+    """What came; empty for a text. Raises WebSocketDisconnect."""
+    message = await connection.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message["code"])
+    return message.get("bytes") or b""
+
+
+def _look(pipeline: Pipeline, content: bytes, seq: int) -> dict[str, Any]:
+    """The answer to a picture. Raises BadDataError for what is none that the page sends."""
+    if not content.startswith(JPEG):
+        raise BadDataError("not a JPEG")
+    image = decode(np.frombuffer(content, np.uint8))
+    if max(image.shape) > SIDE_MAX:
+        raise BadDataError("too large")
     now = time.monotonic()
     sight = pipeline.step(Frame(image, seq, now, datetime.now(timezone.utc), media_time=now))
     faces = [

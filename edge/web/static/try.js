@@ -1,6 +1,7 @@
 // The visitor's camera: one picture at a time goes out, and the next when its answer is there.
 (() => {
   const WIDTH = 640, QUALITY = 0.8, RETRY_MAX_MS = 5000, ANSWER_MAX_MS = 5000;
+  const CANNOT_READ = 4500;  // edge/web/tryit.py
   const at = (id) => document.getElementById("try-" + id);
   let stream = null, video = null, socket = null, retryMs = 500, faces = [], times = [], trips = [];
 
@@ -67,6 +68,10 @@
       clearTimeout(patience);
       if (socket !== mine) return;
       socket = null;
+      if (code === CANNOT_READ) {
+        stop("This server cannot read faces now; its log says why. Start again when that is mended.");
+        return;
+      }
       clear();
       say(code === 1013 ? "The server is busy: others are trying it now. Waiting for a place…"
         : "The connection to the server is lost. Trying again…");
