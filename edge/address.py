@@ -1,6 +1,7 @@
 """Where brokers and cameras are, as the settings say it."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 SECRET_WORDS = "pas+(?:word|wd)?|pwd|token|secret|key"
@@ -65,3 +66,8 @@ def split_address(text: str) -> tuple[str, int | None]:
     if not colon or (":" in host and not host.endswith("]")):
         return text.strip("[]"), None
     return host.strip("[]"), int(port) if port.isascii() and port.isdigit() else 0
+
+
+def ffmpeg_name(path: Path) -> str:
+    """A file's name as FFmpeg understands it: what stands before a colon in a relative one is a protocol to it."""
+    return str(path.absolute())

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
+from pathlib import Path
 
 import cv2
 
@@ -27,7 +28,9 @@ def is_live(source: str) -> bool:
     """Whether a source goes on by itself: a webcam's device, a Pi's camera module, or a URL."""
     if "://" in source:
         return not source.startswith("file://")
-    return source.startswith("/dev/") or source.partition(":")[0] == "picamera2"
+    # A file on the RAM disk (/dev/shm) is no device.
+    device = source.startswith("/dev/") and not Path(source).is_file()
+    return device or source.partition(":")[0] == "picamera2"
 
 
 class LatestFrame:

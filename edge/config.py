@@ -1,5 +1,6 @@
 """Typed settings. Every key has a default; `config.yaml` in the repository shows them all with their reasons."""
 
+import hashlib
 import os
 import re
 import socket
@@ -148,6 +149,24 @@ class MqttConfig(Settings):
         if len(password.encode()) > PASSWORD_MAX:
             raise ConfigError(f"mqtt.{key}: {path}: holds more than a password")
         return password
+
+    @property
+    def secrets(self) -> tuple[str | None, ...]:
+        """The password, and a digest of each certificate file: their contents may change while the settings stay.
+
+        Raises ConfigError.
+        """
+        files = {"ca_file": self.ca_file, "cert_file": self.cert_file, "key_file": self.key_file}
+        return self.password, *(_digest(f"mqtt.{key}", path) for key, path in files.items())
+
+
+def _digest(key: str, path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigError(f"{key}: cannot read {path}: {error.strerror}") from None
 
 
 class HomeAssistantConfig(Settings):

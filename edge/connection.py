@@ -183,6 +183,8 @@ class Dialer:
         # Here and not at each connection: what is wrong in the settings is told at once, where it ends the program.
         self._password = config.password
         self._tls = tls_context(config) if config.use_tls else None
+        self.secrets = config.secrets
+        """What it was made with; others need another one."""
         self._protocol: str = config.protocol
         self._spoken = False  # a broker has answered in it
 

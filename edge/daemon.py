@@ -94,6 +94,7 @@ class Daemon:
         self._config: Config | None = None
         self._classifier: TfliteClassifier
         self._mqtt: MqttConfig
+        self._secrets: tuple[str | None, ...] | None = None  # of the link
         self._spool: Spool | None = None
         self._link: MqttLink | None = None
         self._measures: list[Metrics] = []
@@ -136,7 +137,7 @@ class Daemon:
         mqtt = config.mqtt
         if mqtt.broker is not None and self._spool is None:
             self._spool = self._spools.enter_context(Spool(config.spool))
-        if _link_settings(old) != _link_settings(config) and mqtt.broker is not None:
+        if mqtt.broker is not None and (_other_link(old, config) or mqtt.secrets != self._secrets):
             broker, mqtt, dialer = self._prepare_dialer(config)
         elif old is not None:
             mqtt = self._mqtt
@@ -197,12 +198,14 @@ class Daemon:
     def use(self, plan: Plan) -> None:
         """Go over to what was prepared."""
         config = plan.config
-        other_link = _link_settings(self._config) != _link_settings(config)
+        other_link = plan.dialer is not None or _other_link(self._config, config)
         going = self._make_room(plan, other_link)
         names = [each.config.camera.name for each in plan.cameras]
         self._gone = {name for name in [*self._gone, *going] if name not in names}
         if plan.classifier is not None:
             self._classifier = plan.classifier
+        if plan.dialer is not None:
+            self._secrets = plan.dialer.secrets
         if other_link:
             self._relink(plan, names)
         elif self._link is not None:
@@ -294,6 +297,6 @@ def _same_source(old: Config, new: Config) -> bool:
     return same and sees_colour(old) == sees_colour(new)
 
 
-def _link_settings(config: Config | None) -> object:
-    """What the link to the broker depends on."""
-    return None if config is None else (config.mqtt, config.homeassistant, config.device)
+def _other_link(old: Config | None, new: Config) -> bool:
+    """Whether the link to the broker depends on what is different."""
+    return _differ(old, new, "mqtt", "homeassistant", "device")

@@ -31,6 +31,7 @@ PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", "
 ROOM = 8  # pictures that wait to be taken: decoding goes on while the first search takes its time
 LATE_MAX_S = 1.0
 DAMAGED_FRAMES_MAX = 10_000  # in a row; containers may promise any number
+STEP_BACK_MAX_S, STEP_MAX_S = 0.5, 10.0  # of a recording's time; further steps lead into another recording behind it
 FALLBACK_FPS = 15.0  # for pictures without a rate, and for files that state none
 
 
@@ -198,7 +199,7 @@ def _read_video(path: Path, capture: cv2.VideoCapture | LumaVideo) -> Pictures:
     try:
         fps = capture.get(cv2.CAP_PROP_FPS)
         fps = fps if 0 < fps <= 1000 else FALLBACK_FPS
-        position_s, count, failures = 0.0, 0, 0
+        position_s, shift_s, count, failures = 0.0, 0.0, 0, 0
         promised = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         while failures <= min(max(promised - count, 0), DAMAGED_FRAMES_MAX):
             if not capture.grab():
@@ -206,7 +207,10 @@ def _read_video(path: Path, capture: cv2.VideoCapture | LumaVideo) -> Pictures:
                 continue
             failures = 0
             # A frame's own time where the file has it; broken ones repeat it or go back.
-            position_s = max(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000, position_s + 0.01 / fps) if count else 0.0
+            stamp_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            if count and not -STEP_BACK_MAX_S <= stamp_s + shift_s - position_s <= STEP_MAX_S:
+                shift_s = position_s + 1 / fps - stamp_s
+            position_s = max(stamp_s + shift_s, position_s + 0.01 / fps) if count else 0.0
             count += 1
             yield position_s, usable(capture.retrieve()[1])
         # Containers without an index promise an estimate, some a negative number.

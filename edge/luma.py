@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edge.address import ffmpeg_name
 from edge.errors import BadDataError
 from edge.picturefile import decode
 from edge.preprocess import as_grey, usable
@@ -86,7 +87,7 @@ class LumaVideo:
 def open_video(path: Path) -> cv2.VideoCapture:
     """A video file in colours, decoded by half of the cores: the others find and read faces."""
     threads = max(1, len(os.sched_getaffinity(0)) // 2)
-    return cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, threads])
+    return cv2.VideoCapture(ffmpeg_name(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, threads])
 
 
 def as_luma(path: Path, video: cv2.VideoCapture) -> LumaVideo | None:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from edge import clip
+from edge.address import ffmpeg_name
 from edge.app import build_pipeline, build_search
 from edge.beside import Behind
 from edge.camera import is_live
@@ -210,7 +211,7 @@ def _facts(source: str, wished_fps: float | None) -> tuple[float, int | None]:
     path = Path(source.removeprefix("file://"))
     if not path.is_file() or path.suffix.lower() in PICTURE_SUFFIXES:
         return wished_fps or FALLBACK_FPS, None
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    capture = cv2.VideoCapture(ffmpeg_name(path), cv2.CAP_FFMPEG)
     fps, frames = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
     capture.release()
     return fps if 0 < fps <= 1000 else FALLBACK_FPS, round(frames) if 0 < frames < 1e9 else None

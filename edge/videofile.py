@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edge.address import ffmpeg_name
 from edge.errors import UsageError
 
 SUFFIXES = (".mp4", ".mkv", ".mov", ".avi")
@@ -63,7 +64,7 @@ class VideoFile:
         """OpenCV says nothing when a disk is full; then what was written cannot be opened, or ends early."""
         if self._frames == 0:
             return True
-        capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
+        capture = cv2.VideoCapture(ffmpeg_name(self._path), cv2.CAP_FFMPEG)
         try:
             return capture.isOpened() and capture.get(cv2.CAP_PROP_FRAME_COUNT) >= 0.9 * self._frames
         finally:
@@ -73,7 +74,7 @@ class VideoFile:
 class _OpenCv:
     def __init__(self, path: Path, fps: float, size: tuple[int, int], fourcc: str) -> None:
         code = cv2.VideoWriter.fourcc(*fourcc)
-        self._writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, code, fps, size)
+        self._writer = cv2.VideoWriter(ffmpeg_name(path), cv2.CAP_FFMPEG, code, fps, size)
         self.is_open = self._writer.isOpened()
 
     def write(self, image: npt.NDArray[np.uint8]) -> None:

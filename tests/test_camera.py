@@ -1,5 +1,8 @@
 """Files give every frame, in order; live sources give the newest, and come back."""
 
+import os
+import shutil
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -9,8 +12,9 @@ import numpy as np
 import pytest
 
 from conftest import wait_for
+from edge import clip
 from edge.app import build_source
-from edge.camera import LatestFrame
+from edge.camera import LatestFrame, is_live
 from edge.config import CameraConfig
 from edge.errors import BadDataError, EndOfStream, InputNotFoundError, ServiceUnavailableError
 from edge.preprocess import as_grey, usable
@@ -64,6 +68,39 @@ def test_take_returns_nothing_while_the_next_frame_is_not_due(video: Path) -> No
         assert source.take(1.0) is not None
         assert source.take(0.001) is None
         assert source.take(1.0).seq == 1
+
+
+@pytest.mark.parametrize("later_s", [0, 3600])
+def test_a_recording_whose_clock_jumps_goes_on_in_its_own_pace(video: Path, tmp_path: Path, later_s: int) -> None:
+    """As segments of a video recorder that were joined: the second begins at 0 again, or much later."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed (tests/system_packages.sh installs it)")
+    parts = [tmp_path / "a.ts", tmp_path / "b.ts"]
+    for part, offset_s in zip(parts, (0, later_s), strict=True):
+        options = ("-t", "1", "-c:v", "mpeg2video", "-output_ts_offset", str(offset_s))
+        subprocess.run(["ffmpeg", "-v", "error", "-i", video, *options, part], check=True, stdin=subprocess.DEVNULL)
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    times = [frame.media_time for frame in frames_of(CameraConfig(source=str(joined)))]
+    assert len(times) == pytest.approx(2 * clip.FPS, abs=4)
+    steps = np.diff(times)
+    assert steps == pytest.approx(1 / clip.FPS, abs=0.6 / clip.FPS)
+
+
+def test_names_may_hold_colons_and_lie_on_the_ram_disk(video: Path, tmp_path: Path, monkeypatch) -> None:
+    """To FFmpeg what stands before a colon is a protocol."""
+    shutil.copy(video, tmp_path / "2026-11-28T12:30:00.avi")
+    monkeypatch.chdir(tmp_path)
+    assert len(frames_of(CameraConfig(source="2026-11-28T12:30:00.avi"))) > 100
+    assert is_live("/dev/video0") and is_live("/dev/v4l/by-id/usb-a-webcam")
+    shared = Path("/dev/shm/emotiond-test.avi")
+    if not os.access(shared.parent, os.W_OK):
+        pytest.skip("no RAM disk here")
+    shutil.copy(video, shared)
+    try:
+        assert not is_live(str(shared))
+    finally:
+        shared.unlink()
 
 
 def test_a_truncated_video_gives_what_can_be_read(video: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,23 @@ def test_settings_that_cannot_work_leave_the_old_ones_running(
     assert subscriber.texts("emotiond/pi/door/status") == []
     assert err.count("reload refused, the old settings stay") == 1
     assert expected in err
+
+
+def test_a_password_that_changed_in_its_file_is_taken(service, broker_at, subscribe, tmp_path: Path) -> None:
+    if shutil.which("mosquitto_passwd") is None:
+        pytest.skip("mosquitto_passwd is not installed")
+    accounts, password = tmp_path / "accounts", tmp_path / "password"
+    subprocess.run(["mosquitto_passwd", "-c", "-b", accounts, "edge", "s3cret"], check=True, capture_output=True)
+    guarded = broker_at(f"allow_anonymous false\npassword_file {accounts}")
+    subscriber = subscribe(guarded.port, username="edge", password="s3cret")
+    password.write_text("guess")
+    running = service(mqtt={"port": guarded.port, "username": "edge", "password_file": str(password)})
+    password.write_text("s3cret\n")
+    running.reload(mqtt={"port": guarded.port, "username": "edge", "password_file": str(password)})
+    wait_for(lambda: subscriber.texts("emotiond/pi/status") == ["online"], "connected")
+    password.unlink()
+    running.reload(mqtt={"port": guarded.port, "username": "edge", "password_file": str(password)})
+    assert f"reload refused, the old settings stay: mqtt.password_file: cannot read {password}" in running.stop()
 
 
 def test_figures_begin_anew_with_another_source(service, broker: Broker, subscribe) -> None:

@@ -19,6 +19,7 @@ from conftest import ROOT, wait_for
 from edge.draw import COLOURS
 from edge.output import Progress
 from edge.video import EVENTS_HEADER, FACES_HEADER
+from edge.videofile import VideoFile
 
 PROGRESS = re.compile(r"/s(, \d+:\d\d left)?$")
 
@@ -105,6 +106,14 @@ def test_where_nothing_makes_h264_another_codec_is_taken_and_said(tmp_path: Path
     assert done.returncode == 0
     assert "written as MPEG-4, for nothing here makes H.264" in done.stdout
     assert len(frames_of(tmp_path / "copy.mp4")) == len(frames_of(video))
+
+
+def test_a_copy_may_have_a_colon_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with VideoFile(Path("a:1.mp4"), 15.0, (64, 48)) as file:
+        for _ in range(5):
+            file.write(np.zeros((48, 64, 3), np.uint8))
+    assert Path("a:1.mp4").stat().st_size > 0
 
 
 def test_the_program_ffmpeg_makes_h264_of_odd_sizes_too(tmp_path: Path) -> None:
