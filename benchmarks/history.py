@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import stamp
+from benchmarks.measure import ratio, stamp
 from edge.errors import BadDataError, EmotiondError, InputNotFoundError
 
 RESULTS = Path(__file__).parent / "results"
@@ -51,28 +51,26 @@ RATIOS = (
 def record(parts: dict[str, Callable[[], Result]], folder: Path = RESULTS) -> Path:
     """Measure every part, and append one result to the file of this day and machine; returns the file.
 
-    A part that fails is told and left out: the others took their time.
+    A part that fails in any way is told and left out: the others took their time. So did those before Ctrl-C.
     """
     result: Result = stamp()
-    for name, measure in parts.items():
-        sys.stderr.write(f"{name} ...\n")
-        try:
-            result[name] = _without_stamp(measure())
-        except EmotiondError as error:
-            sys.stderr.write(f"benchmarks: {name} left out: {error}\n")
+    path = folder / f"{result['at'][:10]}-{machine_name(result['machine'])}.json"
+    _recorded(path)  # what cannot be appended to is told before minutes are spent on measuring
+    try:
+        for name, measure in parts.items():
+            sys.stderr.write(f"{name} ...\n")
+            try:
+                result[name] = _without_stamp(measure())
+            except Exception as error:  # noqa: BLE001 - a browser, a package: whatever its bug, it is one part's
+                sys.stderr.write(f"benchmarks: {name} left out: {_in_one_line(error)}\n")
+    except KeyboardInterrupt:
+        if set(parts) & set(result):
+            _append(result, path)
+            sys.stderr.write(f"benchmarks: interrupted: what was measured is in {path}\n")
+        raise
     if not set(parts) & set(result):
         raise EmotiondError("nothing could be measured: nothing is recorded")
-    if "accuracy" in result:
-        result["accuracy"]["deployed_over_direct"] = result["accuracy"]["deployed"] / result["accuracy"]["direct"]
-    path = folder / f"{result['at'][:10]}-{machine_name(result['machine'])}.json"
-    results = [*(_read(path) if path.is_file() else []), result]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(results, indent=1) + "\n")
-        part.replace(path)
-    except OSError as error:
-        raise BadDataError(f"{path}: cannot be written: {error.strerror}") from None
+    _append(result, path)
     return path
 
 
@@ -97,11 +95,11 @@ def compare(old: Path | None = None, new: Path | None = None, folder: Path = RES
     """
     before, after = _pair(old, new, folder)
     rows = []
-    for ratio in RATIOS:
-        a, b = ratio.of(before), ratio.of(after)
+    for figure in RATIOS:
+        a, b = figure.of(before), figure.of(after)
         change = b / a - 1 if a and b is not None else None
         rows.append(
-            {"ratio": ratio.name, before["commit"] or "old": a, f"{after['commit'] or 'new'} ": b, "change": change}
+            {"ratio": figure.name, before["commit"] or "old": a, f"{after['commit'] or 'new'} ": b, "change": change}
         )
     return rows
 
@@ -161,6 +159,32 @@ def _pair(old: Path | None, new: Path | None, folder: Path) -> tuple[Result, Res
     if not same:
         raise InputNotFoundError(f"{folder}: holds no earlier result of such a machine: nothing to compare with")
     return same[-1], after
+
+
+def _append(result: Result, path: Path) -> None:
+    if "accuracy" in result:
+        accuracy = result["accuracy"]
+        accuracy["deployed_over_direct"] = ratio(accuracy["deployed"], accuracy["direct"])
+    results = [*_recorded(path), result]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(results, indent=1) + "\n")
+        part.replace(path)
+    except OSError as error:
+        raise BadDataError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _recorded(path: Path) -> list[Result]:
+    """What is in this file already."""
+    return _read(path) if path.is_file() else []
+
+
+def _in_one_line(error: Exception) -> str:
+    if isinstance(error, EmotiondError):
+        return " ".join(str(error).split())
+    first = next(iter(str(error).strip().splitlines()), "")  # browsers' errors have a page of advice behind it
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 def _read(path: Path) -> list[Result]:

@@ -1,12 +1,13 @@
 """Results that are kept: appended, drawn, compared."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import pytest
 
-from benchmarks import history
+from benchmarks import cli, history
 from benchmarks.measure import stamp
 from benchmarks_made import run, write_short_clip
 
@@ -43,6 +44,65 @@ def test_record_appends_to_the_file_of_the_day(tmp_path: Path) -> None:
     assert results[1]["detection"]["total"]["recall"] > 0
     assert {"commit", "version", "machine"} <= set(results[1])
     assert "at" not in results[1]["flicker"]
+
+
+def fails(error: BaseException) -> Callable[[object], dict]:
+    def measure(_: object) -> dict:
+        raise error
+
+    return measure
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch, folder: Path, **parts: Callable[[object], dict]) -> int:
+    """The exit code of `record`, where its parts are these."""
+    for name, measure in parts.items():
+        monkeypatch.setitem(cli.MEASURES, name, measure)
+    only = [text for name in parts for text in ("--only", name)]
+    return cli.main(["record", *only, "--folder", str(folder)])
+
+
+def kept(folder: Path) -> dict:
+    (path,) = folder.iterdir()
+    return json.loads(path.read_text())[-1]
+
+
+def test_record_keeps_what_was_measured_when_a_part_fails_in_any_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = RuntimeError("BrowserType.launch: no chromium\nLook:\n  playwright install")
+    parts = {"inference": lambda _: result(1), "dashboard": fails(broken), "idle": fails(AssertionError())}
+    assert recorded(monkeypatch, tmp_path, **parts) == 0
+    assert kept(tmp_path)["inference"]["inference"]["int8_over_float32"] == 4.0
+    assert not {"dashboard", "idle"} & set(kept(tmp_path))
+    said = capsys.readouterr().err.splitlines()
+    assert "benchmarks: dashboard left out: RuntimeError: BrowserType.launch: no chromium" in said
+    assert "benchmarks: idle left out: AssertionError" in said
+    assert len(said) == 5  # and the three names
+
+
+def test_record_keeps_what_was_measured_before_it_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert recorded(monkeypatch, tmp_path, inference=fails(KeyboardInterrupt())) == 130
+    assert not list(tmp_path.iterdir())
+    parts = {"inference": lambda _: result(1), "pipeline": fails(KeyboardInterrupt()), "idle": lambda _: result(1)}
+    assert recorded(monkeypatch, tmp_path, **parts) == 130
+    assert set(kept(tmp_path)) == {*history.STAMP, "inference"}
+    assert f"interrupted: what was measured is in {next(tmp_path.iterdir())}" in capsys.readouterr().err
+
+
+def test_an_accuracy_of_nothing_does_not_cost_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert recorded(monkeypatch, tmp_path, accuracy=lambda _: {"direct": 0.0, "deployed": 0.0}) == 0
+    assert kept(tmp_path)["accuracy"]["deployed_over_direct"] is None
+
+
+def test_a_file_that_cannot_be_appended_to_is_told_before_the_measuring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stamped = stamp()
+    (tmp_path / f"{stamped['at'][:10]}-{history.machine_name(stamped['machine'])}.json").write_text("half a f")
+    assert recorded(monkeypatch, tmp_path, inference=lambda _: pytest.fail("measured")) == 65
+    assert "not JSON" in capsys.readouterr().err
 
 
 def test_compare_fails_when_a_ratio_falls_by_more_than_a_tenth(tmp_path: Path) -> None:
