@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import shutil
+import tracemalloc
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import contenders, faces
+from benchmarks import clips, contenders, faces, people
 from benchmarks.dashboard import delays_ms
 from benchmarks.measure import in_turn, interleaved, table
 from benchmarks_made import measured, run, write_short_clip
@@ -72,6 +73,42 @@ def test_people_measures_pictures_and_videos(tmp_path: Path, short_clip: Path) -
     assert row["copy_over_decode"] == pytest.approx(row["copy_fps"] / row["decode_fps"])
     assert row["codec"]
     assert str(tmp_path) not in json.dumps(result)
+
+
+def write_numbered(path: Path, frames: int) -> Path:
+    """A clip whose frames are as bright as four times their number."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 30, (320, 240))
+    for number in range(frames):
+        writer.write(np.full((240, 320, 3), 4 * number, np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(6, [0, 10, 20, 30, 40, 50]), (40, [round(1.5 * n) for n in range(40)]), (1, [0]), (65, [*range(60), *range(5)])],
+)
+def test_pictures_are_spread_over_all_of_a_clip(tmp_path: Path, count: int, expected: list[int]) -> None:
+    path = write_numbered(tmp_path / "numbered.avi", 60)
+    assert [round(image.mean() / 4) for image in people.evenly(path, count)] == expected
+
+
+def test_no_clip_is_held_in_memory_for_its_pictures(tmp_path: Path) -> None:
+    path = write_numbered(tmp_path / "numbered.avi", 60)
+    tracemalloc.start()
+    try:
+        for count in (6, 65):
+            assert sum(1 for _ in people.evenly(path, count)) == count
+        assert tracemalloc.get_traced_memory()[1] < 10 * 320 * 240 * 3  # of 60 frames
+    finally:
+        tracemalloc.stop()
+
+
+def test_every_clip_gives_as_many_pictures_as_the_others(tmp_path: Path) -> None:
+    chosen = [clips.Clip(str(number), write_numbered(tmp_path / f"{number}.avi", 60)) for number in range(3)]
+    folder = people.write_pictures(tmp_path / "pictures", chosen, 4)
+    means = [round(cv2.imread(str(file)).mean() / 4) for file in sorted(folder.iterdir())]
+    assert means == [0, 30, 0, 0]
 
 
 def test_pipeline_measures_the_file_the_stream_and_the_start(tmp_path: Path, short_clip: Path) -> None:
