@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.measure import table
 from edge.errors import BadDataError, EmotiondError
+from training.console import writing
 
 Result = dict[str, Any]
 
@@ -291,7 +292,8 @@ def _measure(options: argparse.Namespace) -> int:
     result = MEASURES[options.command](options)
     sys.stdout.write(show(result))
     if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        with writing(options.json):
+            options.json.write_text(json.dumps(result, indent=1) + "\n")
     return 0
 
 

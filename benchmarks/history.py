@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.measure import ratio, stamp
 from edge.errors import BadDataError, EmotiondError, InputNotFoundError
+from training.console import writing
 
 RESULTS = Path(__file__).parent / "results"
 FALL_MAX = 0.1  # of a ratio, from one result to the next
@@ -199,13 +200,11 @@ def _append(result: Result, path: Path) -> None:
         accuracy = result["accuracy"]
         accuracy["deployed_over_direct"] = ratio(accuracy["deployed"], accuracy["direct"])
     results = [*_recorded(path), result]
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         part.write_text(json.dumps(results, indent=1) + "\n")
         part.replace(path)
-    except OSError as error:
-        raise BadDataError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def _recorded(path: Path) -> list[Result]:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import clips, contenders, faces, people
+from benchmarks import clips, contenders, events, faces, people
 from benchmarks.dashboard import delays_ms
 from benchmarks.measure import in_turn, interleaved, table
 from benchmarks_made import measured, run, write_short_clip
@@ -215,6 +215,31 @@ def test_a_wrong_input_is_told_in_one_line(arguments: tuple[str, ...], code: int
     assert done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith("benchmarks: ")
     assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("events", "--rate", 1, "--seconds", 1), 2, "events: fewer than two in 1 s at 1 a second"),
+        (("events", "--rate", 0.1, "--seconds", 0.5), 2, "--seconds"),
+        (("growth", "--set", "detector.min_face=600", "--rounds", 1), 70, "nobody, or always as many, are found"),
+        (("events", "--rate", 20, "--seconds", 1, "--json", "/dev/full"), 74, "/dev/full: cannot be written: No space"),
+    ],
+)
+def test_what_measuring_cannot_give_is_told_in_one_line(arguments: tuple[object, ...], code: int, said: str) -> None:
+    done = run(*arguments, code=code)
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("benchmarks: ")
+    assert said in done.stderr
+    assert ("p95_ms" in done.stdout) == (code == 74)  # what took its time is shown
+
+
+def test_events_that_do_not_count_are_no_figure() -> None:
+    assert events.counting({"a": 0.0, "b": 1.0, "c": 1.5}, {"b": 1.1, "c": 1.6}) == {"b": 1.0, "c": 1.5}
+    with pytest.raises(EmotiondError, match="fewer than two"):
+        events.counting({"a": 0.0, "b": 0.999, "c": 1.5}, {"b": 1.1, "c": 1.6})
+    with pytest.raises(EmotiondError, match="fewer than two"):
+        events.counting({"a": 0.0, "b": 1.0, "c": 1.5}, {"a": 0.1, "b": 1.1})
 
 
 def test_contenders_take_turns() -> None:
