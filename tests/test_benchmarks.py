@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import clips, contenders, events, faces, people
+from benchmarks import accuracy, clips, contenders, events, faces, people
 from benchmarks.dashboard import delays_ms
 from benchmarks.measure import in_turn, interleaved, table
 from benchmarks_made import measured, run, write_short_clip
@@ -136,6 +136,15 @@ def test_accuracy_is_of_the_faces_found(tmp_path: Path, fer: Path) -> None:
     assert result["direct"] == pytest.approx(4 / 5)
     assert 0 <= result["deployed"] <= 1
     assert result["direct_ci95"][0] < result["direct"] < result["direct_ci95"][1]
+
+
+def test_the_paper_says_what_the_figures_of_accuracy_are() -> None:
+    # The network on the bare picture and on the daemon's crop, and the pipeline's smoothed scores.
+    figures = accuracy.summary([(True, False, True), (True, True, True), (True, False, False)], asked=4)
+    assert [round(3 * figures[name]) for name in ("direct", "deployed", "told", "lost")] == [3, 1, 2, 2]
+    paper = (ROOT / "docs/benchmarks.md").read_text().partition("**accuracy.**")[2].partition("\n\n")[0]
+    named = {key for key in figures if not key.endswith("_ci95") and key not in ("n", "n_found")}
+    assert named == {key for key in named if f"`{key}`" in paper}
 
 
 def test_detection_and_flicker_on_a_face_that_stays(tmp_path: Path, short_clip: Path) -> None:
