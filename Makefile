@@ -20,6 +20,9 @@ PACKAGING := pyproject.toml constraints.txt
 
 .PHONY: setup train-setup run test check soak fuzz bench screenshots schemas deb clean
 
+# Where python3-venv is missing, Python leaves an environment without pip behind, which would count as made.
+.DELETE_ON_ERROR:
+
 setup: $(VENV)/ready
 
 $(BIN)/python:

@@ -1,8 +1,9 @@
 """What is left of the network's accuracy behind the camera: faces found and cropped by the daemon's own code.
 
 Each PublicTest face is pasted, 110 to 220 px wide, into a plain 640x480 scene. The daemon's pipeline looks at a few
-frames of it; what it tells of the face is compared with the label, and with what the network says of the picture as it
-stands in the data set. Both figures are of the faces found.
+frames of it. What the network says of the daemon's crop of the last one (`deployed`), and what the pipeline tells after
+smoothing (`told`), are compared with the label beside what the network says of the picture as it stands in the data set
+(`direct`). All three are of the faces found.
 """
 
 import itertools
@@ -37,7 +38,7 @@ BEGAN_AT = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 def run(data: Path | None, overrides: Sequence[str] = (), limit: int | None = None, seed: int = 0) -> dict[str, Any]:
-    """Returns `direct`, `deployed` and `found` (shares, with `..._ci95`), and `lost`, direct minus deployed.
+    """Returns the shares `direct`, `deployed`, `told` and `found`, and `lost`, direct minus deployed; some `..._ci95`.
 
     limit: the first so many rows. Raises InputNotFoundError or BadDataError for what is no data set.
     """

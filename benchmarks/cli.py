@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmarks.measure import table
 from edge.errors import BadDataError, EmotiondError
+from training.console import writing
 
 Result = dict[str, Any]
 
@@ -291,7 +292,8 @@ def _measure(options: argparse.Namespace) -> int:
     result = MEASURES[options.command](options)
     sys.stdout.write(show(result))
     if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        with writing(options.json):
+            options.json.write_text(json.dumps(result, indent=1) + "\n")
     return 0
 
 
@@ -332,7 +334,12 @@ def _compare(options: argparse.Namespace) -> int:
     if len(options.results) > 2:
         raise BadDataError("compare takes two files at most: the old results and the new ones")
     rows = history.compare(*options.results, folder=options.folder or history.RESULTS)
-    sys.stdout.write(table(rows) + "\n")
+    sys.stdout.write(table([{key: row[key] for key in row if key != "why_not"} for row in rows]) + "\n")
+    if all(row["change"] is None for row in rows):
+        raise BadDataError("nothing could be compared: no ratio was measured in both on the same clips and settings")
+    for reason in dict.fromkeys(row["why_not"] for row in rows if row["why_not"]):
+        names = "; ".join(row["ratio"] for row in rows if row["why_not"] == reason)
+        sys.stderr.write(f"benchmarks: not compared, {reason}: {names}\n")
     if fallen := history.fallen(rows):
         sys.stderr.write(f"benchmarks: fell by more than {history.FALL_MAX:.0%}: {'; '.join(fallen)}\n")
         return 1

@@ -23,7 +23,7 @@ from benchmarks.measure import ROOT, percentiles, stamp
 from edge.broker import EmbeddedBroker
 from edge.config import MqttConfig, SpoolConfig
 from edge.connection import Dialer
-from edge.errors import EmotiondError, ServiceUnavailableError
+from edge.errors import EmotiondError, ServiceUnavailableError, UsageError
 from edge.labels import EMOTIONS
 from edge.messages import Origin, Topics
 from edge.mqtt import MqttLink
@@ -34,12 +34,15 @@ from edge.watch import Subscriber
 
 RATE, SECONDS = 200.0, 20.0
 WARM_UP_S = 1.0
+EVENTS_MIN = 2  # that count: one has no rate
 
 
 def run(rate: float = RATE, seconds: float = SECONDS) -> dict[str, Any]:
     """`rate` events a second for `seconds`, with the spool on disk and in memory: delays from the moment an event is
     left with the link until the subscriber has it, in ms.
     """
+    if rate * seconds < EVENTS_MIN:
+        raise UsageError(f"events: fewer than two in {seconds:g} s at {rate:g} a second: raise --rate or --seconds")
     with EmbeddedBroker(None) as broker, tempfile.TemporaryDirectory() as folder:
         settings = broker.settings(MqttConfig())
         inbox = Inbox()
@@ -66,10 +69,7 @@ def _measure(spool: str, inbox: Inbox, broker: MqttConfig, rate: float, seconds:
                 identity = json.loads(text)["id"]
                 repeats += identity in arrived_at
                 arrived_at.setdefault(identity, at)
-    if not arrived_at:
-        raise EmotiondError("no event arrived")
-    began_at = min(left_at.values()) + WARM_UP_S
-    counted = {identity: at for identity, at in left_at.items() if at >= began_at}
+    counted = counting(left_at, arrived_at)
     delays = percentiles([1000 * (arrived_at[one] - at) for one, at in counted.items() if one in arrived_at])
     return {
         "spool": spool,
@@ -80,6 +80,15 @@ def _measure(spool: str, inbox: Inbox, broker: MqttConfig, rate: float, seconds:
         **{f"{name}_ms": value for name, value in delays.items()},
         "cpu_ms_per_event": said["cpu_ms_per_event"],
     }
+
+
+def counting(left_at: dict[str, float], arrived_at: dict[str, float]) -> dict[str, float]:
+    """Those events that were left after the warm-up. Raises EmotiondError if fewer than two of them arrived."""
+    began_at = min(left_at.values()) + WARM_UP_S
+    counted = {identity: at for identity, at in left_at.items() if at >= began_at}
+    if len(counted.keys() & arrived_at.keys()) < EVENTS_MIN:
+        raise EmotiondError(f"events: fewer than two that count arrived, of {len(left_at)}: raise --rate or --seconds")
+    return counted
 
 
 def publish(port: int, rate: float, seconds: float, folder: Path | None) -> dict[str, Any]:

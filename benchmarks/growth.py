@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks import clips
 from benchmarks.measure import in_turn, stamp
 from edge.config import Config
+from edge.errors import EmotiondError
 from edge.pipeline import Pipeline
 from edge.records import Frame
 
@@ -65,6 +66,8 @@ def _by_faces(config: Config, rounds: int, counts: Sequence[int]) -> dict[str, A
         for name, taken in times.items()
     ]
     some = [row for row in rows if row["found"]]  # an empty scene is searched more often: not on the line
+    if len({row["found"] for row in some}) < 2:
+        raise EmotiondError("growth: nobody, or always as many, are found in the scenes: no line with these settings")
     slope, at_none = np.polyfit([row["found"] for row in some], [row["mean_ms"] for row in some], 1)
     off = max(abs(at_none + slope * row["found"] - row["mean_ms"]) / row["mean_ms"] for row in some)
     return {"rows": rows, "ms_per_face": float(slope), "ms_without": float(at_none), "off_the_line_max": float(off)}

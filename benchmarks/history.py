@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import stamp
+from benchmarks.measure import ratio, stamp
 from edge.errors import BadDataError, EmotiondError, InputNotFoundError
+from training.console import writing
 
 RESULTS = Path(__file__).parent / "results"
 FALL_MAX = 0.1  # of a ratio, from one result to the next
@@ -51,28 +52,26 @@ RATIOS = (
 def record(parts: dict[str, Callable[[], Result]], folder: Path = RESULTS) -> Path:
     """Measure every part, and append one result to the file of this day and machine; returns the file.
 
-    A part that fails is told and left out: the others took their time.
+    A part that fails in any way is told and left out: the others took their time. So did those before Ctrl-C.
     """
     result: Result = stamp()
-    for name, measure in parts.items():
-        sys.stderr.write(f"{name} ...\n")
-        try:
-            result[name] = _without_stamp(measure())
-        except EmotiondError as error:
-            sys.stderr.write(f"benchmarks: {name} left out: {error}\n")
+    path = folder / f"{result['at'][:10]}-{machine_name(result['machine'])}.json"
+    _recorded(path)  # what cannot be appended to is told before minutes are spent on measuring
+    try:
+        for name, measure in parts.items():
+            sys.stderr.write(f"{name} ...\n")
+            try:
+                result[name] = _without_stamp(measure())
+            except Exception as error:  # noqa: BLE001 - a browser, a package: whatever its bug, it is one part's
+                sys.stderr.write(f"benchmarks: {name} left out: {_in_one_line(error)}\n")
+    except KeyboardInterrupt:
+        if set(parts) & set(result):
+            _append(result, path)
+            sys.stderr.write(f"benchmarks: interrupted: what was measured is in {path}\n")
+        raise
     if not set(parts) & set(result):
         raise EmotiondError("nothing could be measured: nothing is recorded")
-    if "accuracy" in result:
-        result["accuracy"]["deployed_over_direct"] = result["accuracy"]["deployed"] / result["accuracy"]["direct"]
-    path = folder / f"{result['at'][:10]}-{machine_name(result['machine'])}.json"
-    results = [*(_read(path) if path.is_file() else []), result]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(results, indent=1) + "\n")
-        part.replace(path)
-    except OSError as error:
-        raise BadDataError(f"{path}: cannot be written: {error.strerror}") from None
+    _append(result, path)
     return path
 
 
@@ -91,19 +90,26 @@ def read_all(folder: Path = RESULTS) -> list[Result]:
 
 
 def compare(old: Path | None = None, new: Path | None = None, folder: Path = RESULTS) -> list[dict[str, Any]]:
-    """Rows of the ratios of two results; without files, of the newest and the one before it on such a machine.
+    """Rows of the ratios of two results; without files, of the newest and the newest before it that can be compared.
 
-    Of a file with several results the last counts. One file alone is compared with the newest recorded result.
+    Such are of the same kind of machine, and on the same clips and settings. Of a file with several results the last
+    counts. One file alone is compared with what was recorded before it.
     """
-    before, after = _pair(old, new, folder)
-    rows = []
-    for ratio in RATIOS:
-        a, b = ratio.of(before), ratio.of(after)
-        change = b / a - 1 if a and b is not None else None
-        rows.append(
-            {"ratio": ratio.name, before["commit"] or "old": a, f"{after['commit'] or 'new'} ": b, "change": change}
-        )
-    return rows
+    return rows(*_pair(old, new, folder))
+
+
+def rows(before: Result, after: Result) -> list[dict[str, Any]]:
+    """A ratio each; `change` is None, and `why_not` says why, where it cannot be compared."""
+    made = []
+    for figure in RATIOS:
+        a, b = figure.of(before), figure.of(after)
+        why_not = None if a and b is not None else "not measured in both"
+        if not why_not and not _measured_alike(figure.keys[0], before, after):
+            why_not = "other clips or settings"
+        change = None if why_not or not a or b is None else b / a - 1
+        names = before["commit"] or "old", f"{after['commit'] or 'new'} "
+        made.append({"ratio": figure.name, names[0]: a, names[1]: b, "change": change, "why_not": why_not})
+    return made
 
 
 def fallen(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -156,11 +162,61 @@ def _pair(old: Path | None, new: Path | None, folder: Path) -> tuple[Result, Res
     if old is not None and new is not None:
         return _read(old)[-1], _read(new)[-1]
     results = read_all(folder)
-    after = _read(old)[-1] if old is not None else results.pop()
-    same = [r for r in results if machine_name(r["machine"]) == machine_name(after["machine"])]
-    if not same:
-        raise InputNotFoundError(f"{folder}: holds no earlier result of such a machine: nothing to compare with")
-    return same[-1], after
+    after = _read(old)[-1] if old is not None else results[-1]
+    for before in reversed(results):
+        if str(before["at"]) < str(after["at"]) and _can_be_compared(before, after):
+            return before, after
+    raise InputNotFoundError(
+        f"{folder}: no earlier result of such a machine with the same clips and settings: nothing could be compared"
+    )
+
+
+def _can_be_compared(before: Result, after: Result) -> bool:
+    """Of one kind of machine, with a ratio of both, and whatever ratios are of, measured alike where both have it."""
+    if machine_name(before["machine"]) != machine_name(after["machine"]):
+        return False
+    parts = {figure.keys[0] for figure in RATIOS} & set(before) & set(after)
+    alike = all(_measured_alike(part, before, after) for part in parts)
+    return alike and any(row["change"] is not None for row in rows(before, after))
+
+
+def _measured_alike(part: str, before: Result, after: Result) -> bool:
+    return _conditions(before.get(part)) == _conditions(after.get(part))
+
+
+def _conditions(part: Any) -> list[Any]:
+    """What the figures of a part hang on besides the code: another of them is another figure, neither rise nor fall."""
+    part = part if isinstance(part, dict) else {}
+    names = sorted(str(row.get("clip")) for row in part.get("clips") or [])
+    over_time = part.get("time") or {}
+    return [
+        *(names, part.get("overrides") or [], part.get("n"), part.get("method")),
+        *(over_time.get("clip"), over_time.get("minutes")),
+    ]
+
+
+def _append(result: Result, path: Path) -> None:
+    if "accuracy" in result:
+        accuracy = result["accuracy"]
+        accuracy["deployed_over_direct"] = ratio(accuracy["deployed"], accuracy["direct"])
+    results = [*_recorded(path), result]
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(results, indent=1) + "\n")
+        part.replace(path)
+
+
+def _recorded(path: Path) -> list[Result]:
+    """What is in this file already."""
+    return _read(path) if path.is_file() else []
+
+
+def _in_one_line(error: Exception) -> str:
+    if isinstance(error, EmotiondError):
+        return " ".join(str(error).split())
+    first = next(iter(str(error).strip().splitlines()), "")  # browsers' errors have a page of advice behind it
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 def _read(path: Path) -> list[Result]:

@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from itertools import chain, cycle, islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def run(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="emotiond-bench-")))
         chosen = stack.enter_context(clips.opened(named))
-        image = _image(_write_pictures(folder / "pictures", chosen, limit), overrides, rounds)
+        image = _image(write_pictures(folder / "pictures", chosen, limit), overrides, rounds)
         decode = stack.enter_context(Worker("decode"))
         video = stack.enter_context(Worker("video", overrides=list(overrides), folder=str(folder)))
         rows = [_video(decode, video, clip, folder, rounds) for clip in clips.each(chosen)]
@@ -103,20 +103,26 @@ def _lengthened(path: Path, target: Path) -> Path:
     return target if whole else path
 
 
-def _write_pictures(folder: Path, chosen: Sequence[clips.Clip], count: int) -> Path:
+def write_pictures(folder: Path, chosen: Sequence[clips.Clip], count: int) -> Path:
     """So many JPEGs of 640x480, from all of the clips alike."""
     folder.mkdir()
-    share = -(-count // len(chosen))
-    wanted = chain.from_iterable(_evenly(clip.path, share) for clip in chosen)
-    for number, image in enumerate(islice(wanted, count)):
+    share, more = divmod(count, len(chosen))
+    wanted = chain.from_iterable(evenly(clip.path, share + (place < more)) for place, clip in enumerate(chosen))
+    for number, image in enumerate(wanted):
         cv2.imwrite(str(folder / f"{number:05d}.jpg"), _filling(image))
     return folder
 
 
-def _evenly(path: Path, count: int) -> Iterator[np.ndarray]:
-    """So many frames of a clip, evenly spread; from its beginning again if it has fewer."""
-    frames = list(clips.pictures(path))
-    return islice(cycle(frames[:: max(1, len(frames) // count)]), count)
+def evenly(path: Path, count: int) -> Iterator[np.ndarray]:
+    """So many frames of a clip, evenly spread; from its beginning again if it has fewer.
+
+    Read twice, because half a minute of 1280x720 is gigabytes.
+    """
+    frames = sum(1 for _ in clips.pictures(path))
+    if frames < count:
+        return islice(chain.from_iterable(map(clips.pictures, repeat(path))), count)
+    wanted = {round(place * frames / count) for place in range(count)}
+    return (image for number, image in enumerate(clips.pictures(path)) if number in wanted)
 
 
 def _filling(image: np.ndarray) -> np.ndarray:

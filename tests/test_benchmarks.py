@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import shutil
+import tracemalloc
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks import contenders, faces
+from benchmarks import accuracy, clips, contenders, events, faces, people
 from benchmarks.dashboard import delays_ms
 from benchmarks.measure import in_turn, interleaved, table
 from benchmarks_made import measured, run, write_short_clip
@@ -74,6 +75,42 @@ def test_people_measures_pictures_and_videos(tmp_path: Path, short_clip: Path) -
     assert str(tmp_path) not in json.dumps(result)
 
 
+def write_numbered(path: Path, frames: int) -> Path:
+    """A clip whose frames are as bright as four times their number."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 30, (320, 240))
+    for number in range(frames):
+        writer.write(np.full((240, 320, 3), 4 * number, np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(6, [0, 10, 20, 30, 40, 50]), (40, [round(1.5 * n) for n in range(40)]), (1, [0]), (65, [*range(60), *range(5)])],
+)
+def test_pictures_are_spread_over_all_of_a_clip(tmp_path: Path, count: int, expected: list[int]) -> None:
+    path = write_numbered(tmp_path / "numbered.avi", 60)
+    assert [round(image.mean() / 4) for image in people.evenly(path, count)] == expected
+
+
+def test_no_clip_is_held_in_memory_for_its_pictures(tmp_path: Path) -> None:
+    path = write_numbered(tmp_path / "numbered.avi", 60)
+    tracemalloc.start()
+    try:
+        for count in (6, 65):
+            assert sum(1 for _ in people.evenly(path, count)) == count
+        assert tracemalloc.get_traced_memory()[1] < 10 * 320 * 240 * 3  # of 60 frames
+    finally:
+        tracemalloc.stop()
+
+
+def test_every_clip_gives_as_many_pictures_as_the_others(tmp_path: Path) -> None:
+    chosen = [clips.Clip(str(number), write_numbered(tmp_path / f"{number}.avi", 60)) for number in range(3)]
+    folder = people.write_pictures(tmp_path / "pictures", chosen, 4)
+    means = [round(cv2.imread(str(file)).mean() / 4) for file in sorted(folder.iterdir())]
+    assert means == [0, 30, 0, 0]
+
+
 def test_pipeline_measures_the_file_the_stream_and_the_start(tmp_path: Path, short_clip: Path) -> None:
     options = ("--clip", short_clip.parent, "--rounds", 1, "--seconds", 1, "--starts", 1)
     result = measured(tmp_path / "r.json", "pipeline", *options)
@@ -99,6 +136,15 @@ def test_accuracy_is_of_the_faces_found(tmp_path: Path, fer: Path) -> None:
     assert result["direct"] == pytest.approx(4 / 5)
     assert 0 <= result["deployed"] <= 1
     assert result["direct_ci95"][0] < result["direct"] < result["direct_ci95"][1]
+
+
+def test_the_paper_says_what_the_figures_of_accuracy_are() -> None:
+    # The network on the bare picture and on the daemon's crop, and the pipeline's smoothed scores.
+    figures = accuracy.summary([(True, False, True), (True, True, True), (True, False, False)], asked=4)
+    assert [round(3 * figures[name]) for name in ("direct", "deployed", "told", "lost")] == [3, 1, 2, 2]
+    paper = (ROOT / "docs/benchmarks.md").read_text().partition("**accuracy.**")[2].partition("\n\n")[0]
+    named = {key for key in figures if not key.endswith("_ci95") and key not in ("n", "n_found")}
+    assert named == {key for key in named if f"`{key}`" in paper}
 
 
 def test_detection_and_flicker_on_a_face_that_stays(tmp_path: Path, short_clip: Path) -> None:
@@ -178,6 +224,31 @@ def test_a_wrong_input_is_told_in_one_line(arguments: tuple[str, ...], code: int
     assert done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith("benchmarks: ")
     assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("events", "--rate", 1, "--seconds", 1), 2, "events: fewer than two in 1 s at 1 a second"),
+        (("events", "--rate", 0.1, "--seconds", 0.5), 2, "--seconds"),
+        (("growth", "--set", "detector.min_face=600", "--rounds", 1), 70, "nobody, or always as many, are found"),
+        (("events", "--rate", 20, "--seconds", 1, "--json", "/dev/full"), 74, "/dev/full: cannot be written: No space"),
+    ],
+)
+def test_what_measuring_cannot_give_is_told_in_one_line(arguments: tuple[object, ...], code: int, said: str) -> None:
+    done = run(*arguments, code=code)
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("benchmarks: ")
+    assert said in done.stderr
+    assert ("p95_ms" in done.stdout) == (code == 74)  # what took its time is shown
+
+
+def test_events_that_do_not_count_are_no_figure() -> None:
+    assert events.counting({"a": 0.0, "b": 1.0, "c": 1.5}, {"b": 1.1, "c": 1.6}) == {"b": 1.0, "c": 1.5}
+    with pytest.raises(EmotiondError, match="fewer than two"):
+        events.counting({"a": 0.0, "b": 0.999, "c": 1.5}, {"b": 1.1, "c": 1.6})
+    with pytest.raises(EmotiondError, match="fewer than two"):
+        events.counting({"a": 0.0, "b": 1.0, "c": 1.5}, {"a": 0.1, "b": 1.1})
 
 
 def test_contenders_take_turns() -> None:

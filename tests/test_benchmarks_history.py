@@ -1,12 +1,14 @@
 """Results that are kept: appended, drawn, compared."""
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import pytest
 
-from benchmarks import history
+from benchmarks import cli, history
 from benchmarks.measure import stamp
 from benchmarks_made import run, write_short_clip
 
@@ -45,6 +47,65 @@ def test_record_appends_to_the_file_of_the_day(tmp_path: Path) -> None:
     assert "at" not in results[1]["flicker"]
 
 
+def fails(error: BaseException) -> Callable[[object], dict]:
+    def measure(_: object) -> dict:
+        raise error
+
+    return measure
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch, folder: Path, **parts: Callable[[object], dict]) -> int:
+    """The exit code of `record`, where its parts are these."""
+    for name, measure in parts.items():
+        monkeypatch.setitem(cli.MEASURES, name, measure)
+    only = [text for name in parts for text in ("--only", name)]
+    return cli.main(["record", *only, "--folder", str(folder)])
+
+
+def kept(folder: Path) -> dict:
+    (path,) = folder.iterdir()
+    return json.loads(path.read_text())[-1]
+
+
+def test_record_keeps_what_was_measured_when_a_part_fails_in_any_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = RuntimeError("BrowserType.launch: no chromium\nLook:\n  playwright install")
+    parts = {"inference": lambda _: result(1), "dashboard": fails(broken), "idle": fails(AssertionError())}
+    assert recorded(monkeypatch, tmp_path, **parts) == 0
+    assert kept(tmp_path)["inference"]["inference"]["int8_over_float32"] == 4.0
+    assert not {"dashboard", "idle"} & set(kept(tmp_path))
+    said = capsys.readouterr().err.splitlines()
+    assert "benchmarks: dashboard left out: RuntimeError: BrowserType.launch: no chromium" in said
+    assert "benchmarks: idle left out: AssertionError" in said
+    assert len(said) == 5  # and the three names
+
+
+def test_record_keeps_what_was_measured_before_it_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert recorded(monkeypatch, tmp_path, inference=fails(KeyboardInterrupt())) == 130
+    assert not list(tmp_path.iterdir())
+    parts = {"inference": lambda _: result(1), "pipeline": fails(KeyboardInterrupt()), "idle": lambda _: result(1)}
+    assert recorded(monkeypatch, tmp_path, **parts) == 130
+    assert set(kept(tmp_path)) == {*history.STAMP, "inference"}
+    assert f"interrupted: what was measured is in {next(tmp_path.iterdir())}" in capsys.readouterr().err
+
+
+def test_an_accuracy_of_nothing_does_not_cost_the_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert recorded(monkeypatch, tmp_path, accuracy=lambda _: {"direct": 0.0, "deployed": 0.0}) == 0
+    assert kept(tmp_path)["accuracy"]["deployed_over_direct"] is None
+
+
+def test_a_file_that_cannot_be_appended_to_is_told_before_the_measuring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stamped = stamp()
+    (tmp_path / f"{stamped['at'][:10]}-{history.machine_name(stamped['machine'])}.json").write_text("half a f")
+    assert recorded(monkeypatch, tmp_path, inference=lambda _: pytest.fail("measured")) == 65
+    assert "not JSON" in capsys.readouterr().err
+
+
 def test_compare_fails_when_a_ratio_falls_by_more_than_a_tenth(tmp_path: Path) -> None:
     keep(tmp_path, result(1), result(2, int8_over_float32=3.7))
     assert "int8 over float32" in run("compare", "--folder", tmp_path).stdout
@@ -63,6 +124,79 @@ def test_results_of_another_machine_are_not_compared(tmp_path: Path) -> None:
     assert "no earlier result of such a machine" in run("compare", "--folder", tmp_path, code=66).stderr
     keep(tmp_path, result(3))
     assert "c2" in run("compare", "--folder", tmp_path).stdout
+
+
+def on(made: dict, part: str, **conditions: object) -> dict:
+    """The result with a part that was measured under other conditions."""
+    return {**made, part: {**made[part], **conditions}}
+
+
+def rows_of(*names: str) -> list[dict]:
+    return [{"clip": name} for name in names]
+
+
+@pytest.mark.parametrize(
+    ("part", "then", "now"),
+    [
+        ("pipeline", {"clips": rows_of("book", "again")}, {"clips": rows_of("book", "milk")}),
+        ("pipeline", {"overrides": []}, {"overrides": ["detector.min_face=60"]}),
+        ("accuracy", {"n": 3589}, {"n": 1200}),
+        ("growth", {"time": {"minutes": 30.0}}, {"time": {"minutes": 4.0}}),
+        ("growth", {"time": {"clip": "book"}}, {"time": {"clip": "milk"}}),
+        ("detection", {"method": {"second_opinion": "mtcnn"}}, {"method": {"second_opinion": None}}),
+    ],
+)
+def test_only_what_was_measured_alike_is_compared(tmp_path: Path, part: str, then: dict, now: dict) -> None:
+    parts = {"accuracy": {"deployed_over_direct": 0.9}, "growth": {}, "detection": {"total": {"recall": 0.9}}}
+    first, third = (on({**result(day), **parts}, part, **then) for day in (1, 3))
+    keep(tmp_path, first, on({**result(2, int8_over_float32=9.0), **parts}, part, **now), third)
+    assert "c1" in run("compare", "--folder", tmp_path).stdout
+    (tmp_path / "2026-01-01-machine.json").unlink()
+    said = run("compare", "--folder", tmp_path, code=66).stderr
+    assert "no earlier result of such a machine with the same clips and settings: nothing could be compared" in said
+
+
+def test_clips_are_the_same_in_any_order_and_other_parts_do_not_count(tmp_path: Path) -> None:
+    old = on(result(1), "pipeline", clips=rows_of("book", "again"))
+    new = on(result(2), "pipeline", clips=rows_of("again", "book"))
+    keep(tmp_path, {**old, "people": {"clips": rows_of("milk")}}, {**new, "people": {"clips": rows_of("bird")}})
+    assert all(row["change"] == 0 for row in history.compare(folder=tmp_path) if row["change"] is not None)
+
+
+def test_a_comparison_of_nothing_is_no_success(tmp_path: Path) -> None:
+    stamped = {key: value for key, value in result(2).items() if key in history.STAMP}
+    keep(tmp_path, result(1), {**stamped, "events": {"rows": []}})
+    assert "nothing could be compared" in run("compare", "--folder", tmp_path, code=66).stderr
+    old, new = sorted(tmp_path.iterdir())
+    assert "nothing could be compared" in run("compare", old, new, code=65).stderr
+
+
+def test_results_without_a_common_ratio_are_passed_over(tmp_path: Path) -> None:
+    stamped = {key: value for key, value in result(2).items() if key in history.STAMP}
+    keep(tmp_path, result(1), {**stamped, "events": {"rows": []}}, result(3, int8_over_float32=2.0))
+    assert "int8 over float32, network -50%" in run("compare", "--folder", tmp_path, code=1).stderr
+
+
+def test_what_could_not_be_compared_is_told(tmp_path: Path) -> None:
+    new = on(result(2), "pipeline", clips=rows_of("milk"), total={"over_naive": 1.0})
+    keep(tmp_path, on(result(1), "pipeline", clips=rows_of("book")), new)
+    old, new = sorted(tmp_path.iterdir())
+    done = run("compare", old, new)
+    assert "not compared, other clips or settings: pipeline over naive loop\n" in done.stderr
+    assert re.search("not compared, not measured in both: .*; recall;", done.stderr)
+
+
+def test_one_file_is_compared_with_what_was_recorded_before_it(tmp_path: Path) -> None:
+    keep(tmp_path, result(1), result(2, int8_over_float32=2.0), result(3, int8_over_float32=9.0))
+    assert "-50%" in run("compare", sorted(tmp_path.iterdir())[1], "--folder", tmp_path, code=1).stderr
+
+
+def test_the_results_in_the_repository_can_be_read() -> None:
+    results = history.read_all()
+    assert len(results) >= 3
+    for made in results:
+        rows = history.rows(made, made)
+        assert any(row["change"] == 0 for row in rows)
 
 
 def test_two_files_can_be_compared(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,50 @@ def test_the_installer_sends_32_bit_boards_to_the_package(tmp_path: Path) -> Non
     done = subprocess.run([ROOT / "systemd/install"], env=env, capture_output=True, text=True)
     assert done.returncode == 1
     assert "make deb DEB='12 armhf'" in done.stderr
+
+
+def test_an_environment_that_failed_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
+    # Without python3-venv, Python leaves an environment with an interpreter and without pip.
+    python = tmp_path / "python3"
+    venv = f"mkdir -p .venv/bin && ln -sf {sys.executable} .venv/bin/python && test -e python3-venv"
+    python.write_text(f'#!/bin/sh\n[ "$2" != venv ] || {{ {venv}; }}\n')
+    python.chmod(0o755)
+    make = ["make", f"PYTHON={python}", ".venv/bin/python"]
+    assert subprocess.run(make, cwd=tmp_path, capture_output=True).returncode
+    assert not (tmp_path / ".venv/bin/python").is_symlink()
+    (tmp_path / "python3-venv").touch()
+    subprocess.run(make, cwd=tmp_path, capture_output=True, check=True)
+    assert (tmp_path / ".venv/bin/python").is_symlink()
+
+
+APT_GET = """#!/bin/sh
+echo "$@" >>"$CALLS"
+case "$*" in
+  *update*) exit 100 ;;
+  *minisign* | *fonts*) echo "E: Unable to locate package" >&2; exit 100 ;;
+  -s*) ;;
+  *install*) echo "$@" >>"$INSTALLED" ;;
+esac
+"""
+DPKG_QUERY = """#!/bin/sh
+for package; do :; done
+grep -qsw -e "$package" "$INSTALLED" && echo "install ok installed"
+"""
+
+
+def test_a_package_that_cannot_be_had_keeps_no_test_and_no_other_package_away(tmp_path: Path) -> None:
+    for program, text in (("apt-get", APT_GET), ("dpkg-query", DPKG_QUERY), ("id", "#!/bin/sh\necho 0\n")):
+        (tmp_path / program).write_text(text)
+        (tmp_path / program).chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    env |= {"CALLS": str(tmp_path / "calls"), "INSTALLED": str(tmp_path / "installed")}
+    done = subprocess.run(["sh", ROOT / "tests/system_packages.sh"], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == "not installed: minisign fonts-dejavu-core"
+    assert "nats-server mosquitto" in (tmp_path / "installed").read_text()
+    calls = (tmp_path / "calls").read_text()
+    assert calls.count("install -q -y") == 1, calls  # what can be had is had at once
 
 
 def test_every_file_that_the_papers_name_is_there() -> None:
