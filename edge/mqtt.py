@@ -16,7 +16,7 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
 
-from edge.backoff import Backoff
+from edge.backoff import STEADY_S, Backoff
 from edge.commands import Command
 from edge.config import MqttConfig
 from edge.connection import BrokerRefusesError, Connection, Dialer, signature
@@ -32,7 +32,6 @@ from edge.spool import Spool
 log = logging.getLogger(__name__)
 
 FAREWELL_S = 1.0  # for the last messages of a clean exit
-STEADY_S = 2.0  # a connection that stood for less is no reason to try again at the shortest interval
 BRISK_FOR_S = 60.0  # a broker that was away for less is found within some seconds
 RIVAL_MAX_S = 3600.0  # between tries while another client of our id throws us out: no war of reconnects
 CHECK_S = 1.0  # between looks at a connection that gave no sign
