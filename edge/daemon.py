@@ -79,7 +79,7 @@ class Plan:
     dialer: Dialer | None
     mqtt: MqttConfig
     """`config.mqtt`, with the address of the embedded broker if there is one."""
-    broker: ExitStack | None
+    broker: EmbeddedBroker | None
     """An embedded broker that runs already: it may fail to."""
 
 
@@ -94,6 +94,7 @@ class Daemon:
         self._config: Config | None = None
         self._classifier: TfliteClassifier
         self._mqtt: MqttConfig
+        self._broker: EmbeddedBroker | None = None
         self._spool: Spool | None = None
         self._link: MqttLink | None = None
         self._measures: list[Metrics] = []
@@ -182,17 +183,19 @@ class Daemon:
             raise ConfigError(f"model.path: {classifier.path}: needs its {NAME} beside it, or a restart")
         return classifier
 
-    def _prepare_dialer(self, config: Config) -> tuple[ExitStack | None, MqttConfig, Dialer]:
+    def _prepare_dialer(self, config: Config) -> tuple[EmbeddedBroker | None, MqttConfig, Dialer]:
         mqtt, client_id = config.mqtt, config.mqtt.client_id or f"emotiond-{config.device}"
         if not mqtt.embedded:
             return None, mqtt, Dialer(mqtt, client_id)
-        if self._config is not None and self._config.mqtt.embedded and self._config.mqtt.port == mqtt.port:
-            mqtt = mqtt.model_copy(update={"broker": self._mqtt.broker, "port": self._mqtt.port})
+        if self._broker is not None and self._config is not None and self._config.mqtt.port == mqtt.port:
+            mqtt = self._broker.settings(mqtt)
             return None, mqtt, Dialer(mqtt, client_id)
         with ExitStack() as trial:
-            mqtt = trial.enter_context(EmbeddedBroker(mqtt.port)).settings(mqtt)
+            broker = trial.enter_context(EmbeddedBroker(mqtt.port))
+            mqtt = broker.settings(mqtt)
             dialer = Dialer(mqtt, client_id)
-            return trial.pop_all(), mqtt, dialer
+            trial.pop_all()  # it goes on
+            return broker, mqtt, dialer
 
     def use(self, plan: Plan) -> None:
         """Go over to what was prepared."""
@@ -253,8 +256,9 @@ class Daemon:
         self._link = None
         if plan.broker is not None or not plan.config.mqtt.embedded:
             self._brokers.close()
+            self._broker = plan.broker
         if plan.broker is not None:
-            self._brokers.enter_context(plan.broker)
+            self._brokers.push(plan.broker)
         if plan.dialer is None or self._spool is None:
             return
         if self._watch and self._writer is not None:
