@@ -80,7 +80,7 @@ class Plan:
     mqtt: MqttConfig
     """`config.mqtt`, with the address of the embedded broker if there is one."""
     broker: EmbeddedBroker | None
-    """An embedded broker that runs already: it may fail to."""
+    """The embedded one, if it is used. It runs already: it may fail to."""
 
 
 class Daemon:
@@ -187,11 +187,9 @@ class Daemon:
         mqtt, client_id = config.mqtt, config.mqtt.client_id or f"emotiond-{config.device}"
         if not mqtt.embedded:
             return None, mqtt, Dialer(mqtt, client_id)
-        if self._broker is not None and self._config is not None and self._config.mqtt.port == mqtt.port:
-            mqtt = self._broker.settings(mqtt)
-            return None, mqtt, Dialer(mqtt, client_id)
+        same = self._broker if self._config is not None and self._config.mqtt.port == mqtt.port else None
         with ExitStack() as trial:
-            broker = trial.enter_context(EmbeddedBroker(mqtt.port))
+            broker = same or trial.enter_context(EmbeddedBroker(mqtt.port))
             mqtt = broker.settings(mqtt)
             dialer = Dialer(mqtt, client_id)
             trial.pop_all()  # it goes on
@@ -254,11 +252,11 @@ class Daemon:
     def _relink(self, plan: Plan, cameras: list[str]) -> None:
         self._links.close()
         self._link = None
-        if plan.broker is not None or not plan.config.mqtt.embedded:
+        if plan.broker is not self._broker:
             self._brokers.close()
             self._broker = plan.broker
-        if plan.broker is not None:
-            self._brokers.push(plan.broker)
+            if plan.broker is not None:
+                self._brokers.push(plan.broker)
         if plan.dialer is None or self._spool is None:
             return
         if self._watch and self._writer is not None:
@@ -271,10 +269,9 @@ class Daemon:
     def _announcement(self, config: Config) -> Announcement | None:
         if (prefix := config.homeassistant.prefix) is None:
             return None
-        topics, names = Topics(config.mqtt.base_topic, config.device), [each.camera.name for each in config.per_camera]
-        return announcement(
-            prefix, topics, names, config.mqtt.commands, config.mqtt.stats_interval_s, sorted(self._gone)
-        )
+        mqtt, names = config.mqtt, [each.camera.name for each in config.per_camera]
+        topics = Topics(mqtt.base_topic, config.device)
+        return announcement(prefix, topics, names, mqtt.commands, mqtt.stats_interval_s, sorted(self._gone))
 
     def _obey(self, command: Command, camera: str | None) -> None:
         match command:

@@ -160,9 +160,10 @@ def test_the_embedded_broker_goes_on_over_a_reload_and_is_spoken_to_as_before(
     lines: list[str] = []
     with ExitStack() as stack:
         daemon = Daemon(stack, Wishes(), None, print_events=False, watch=False)
-        daemon.use(daemon.prepare(config))
+        first = daemon.prepare(config)
+        daemon.use(first)
         plan = daemon.prepare(config.model_copy(update={"device": "other"}))
-        assert plan.broker is None and plan.mqtt.protocol == protocol
+        assert plan.broker is first.broker and plan.mqtt.protocol == protocol
         daemon.use(plan)
         stack.enter_context(Subscriber(plan.mqtt, lines.append, raw=True))
         wait_for(lambda: "emotiond/other/status online" in lines, "the device has its new name")
