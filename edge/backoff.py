@@ -4,6 +4,7 @@ import random
 import time
 
 BRISK_MAX_S = 3.0
+STEADY_S = 2.0  # a connection that stood for less is no reason to try again at the shortest interval
 
 
 class Backoff:

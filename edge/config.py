@@ -25,7 +25,7 @@ from edge.cameraconfig import (
     laid_over,
 )
 from edge.errors import ConfigError
-from edge.settings import TOPIC_LEVEL_MAX, FilePath, Port, Settings, TopicLevel, check_retries
+from edge.settings import TOPIC_LEVEL_MAX, FilePath, Port, Settings, TopicLevel, WrittenFile, check_retries
 
 __all__ = [
     "DETECTORS",
@@ -184,7 +184,7 @@ class PaceConfig(Settings):
 class MetricsConfig(Settings):
     """Figures for Prometheus."""
 
-    file: FilePath | None = None
+    file: WrittenFile | None = None
     http_port: Port | None = None
     http_host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
 

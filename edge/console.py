@@ -1,15 +1,29 @@
-"""What the commands share: a number from the command line, and where they log to."""
+"""What the commands share: numbers from the command line, and where they log to."""
 
 import argparse
 import logging
 import sys
+from collections.abc import Callable
+
+DIGITS_MAX = 18  # Python reads no numbers of thousands of digits
 
 
 def positive(text: str) -> int:
     """For argparse: a whole number from 1."""
-    number = int(text) if text.isascii() and text.isdigit() else 0
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= DIGITS_MAX else 0
     if number < 1:
         raise argparse.ArgumentTypeError("must be a whole number from 1")
+    return number
+
+
+def between(least: float, most: float) -> Callable[[str], float]:
+    """For argparse: a number in these bounds, and so no `inf` and no `nan`."""
+
+    def number(text: str) -> float:
+        if not least <= (value := float(text)) <= most:
+            raise argparse.ArgumentTypeError(f"must be a number from {least:g} to {most:g}")
+        return value
+
     return number
 
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+OF_LINK = ("mqtt", "homeassistant", "device")  # what the link to the broker depends on
+
 
 def run(
     config: Config,
@@ -79,8 +81,8 @@ class Plan:
     dialer: Dialer | None
     mqtt: MqttConfig
     """`config.mqtt`, with the address of the embedded broker if there is one."""
-    broker: ExitStack | None
-    """An embedded broker that runs already: it may fail to."""
+    broker: EmbeddedBroker | None
+    """The embedded one, if it is used. It runs already: it may fail to."""
 
 
 class Daemon:
@@ -95,6 +97,7 @@ class Daemon:
         self._classifier: TfliteClassifier
         self._mqtt: MqttConfig
         self._secrets: tuple[str | None, ...] | None = None  # of the link
+        self._broker: EmbeddedBroker | None = None
         self._spool: Spool | None = None
         self._link: MqttLink | None = None
         self._measures: list[Metrics] = []
@@ -137,7 +140,7 @@ class Daemon:
         mqtt = config.mqtt
         if mqtt.broker is not None and self._spool is None:
             self._spool = self._spools.enter_context(Spool(config.spool))
-        if mqtt.broker is not None and (_other_link(old, config) or mqtt.secrets != self._secrets):
+        if mqtt.broker is not None and (_differ(old, config, *OF_LINK) or mqtt.secrets != self._secrets):
             broker, mqtt, dialer = self._prepare_dialer(config)
         elif old is not None:
             mqtt = self._mqtt
@@ -183,22 +186,22 @@ class Daemon:
             raise ConfigError(f"model.path: {classifier.path}: needs its {NAME} beside it, or a restart")
         return classifier
 
-    def _prepare_dialer(self, config: Config) -> tuple[ExitStack | None, MqttConfig, Dialer]:
+    def _prepare_dialer(self, config: Config) -> tuple[EmbeddedBroker | None, MqttConfig, Dialer]:
         mqtt, client_id = config.mqtt, config.mqtt.client_id or f"emotiond-{config.device}"
         if not mqtt.embedded:
             return None, mqtt, Dialer(mqtt, client_id)
-        if self._config is not None and self._config.mqtt.embedded and self._config.mqtt.port == mqtt.port:
-            mqtt = mqtt.model_copy(update={"broker": self._mqtt.broker, "port": self._mqtt.port})
-            return None, mqtt, Dialer(mqtt, client_id)
+        same = self._broker if self._config is not None and self._config.mqtt.port == mqtt.port else None
         with ExitStack() as trial:
-            mqtt = trial.enter_context(EmbeddedBroker(mqtt.port)).settings(mqtt)
+            broker = same or trial.enter_context(EmbeddedBroker(mqtt.port))
+            mqtt = broker.settings(mqtt)
             dialer = Dialer(mqtt, client_id)
-            return trial.pop_all(), mqtt, dialer
+            trial.pop_all()  # it goes on
+            return broker, mqtt, dialer
 
     def use(self, plan: Plan) -> None:
         """Go over to what was prepared."""
         config = plan.config
-        other_link = plan.dialer is not None or _other_link(self._config, config)
+        other_link = plan.dialer is not None or _differ(self._config, config, *OF_LINK)
         going = self._make_room(plan, other_link)
         names = [each.config.camera.name for each in plan.cameras]
         self._gone = {name for name in [*self._gone, *going] if name not in names}
@@ -254,10 +257,11 @@ class Daemon:
     def _relink(self, plan: Plan, cameras: list[str]) -> None:
         self._links.close()
         self._link = None
-        if plan.broker is not None or not plan.config.mqtt.embedded:
+        if plan.broker is not self._broker:
             self._brokers.close()
-        if plan.broker is not None:
-            self._brokers.enter_context(plan.broker)
+            self._broker = plan.broker
+            if plan.broker is not None:
+                self._brokers.push(plan.broker)
         if plan.dialer is None or self._spool is None:
             return
         if self._watch and self._writer is not None:
@@ -270,10 +274,9 @@ class Daemon:
     def _announcement(self, config: Config) -> Announcement | None:
         if (prefix := config.homeassistant.prefix) is None:
             return None
-        topics, names = Topics(config.mqtt.base_topic, config.device), [each.camera.name for each in config.per_camera]
-        return announcement(
-            prefix, topics, names, config.mqtt.commands, config.mqtt.stats_interval_s, sorted(self._gone)
-        )
+        mqtt, names = config.mqtt, [each.camera.name for each in config.per_camera]
+        topics = Topics(mqtt.base_topic, config.device)
+        return announcement(prefix, topics, names, mqtt.commands, mqtt.stats_interval_s, sorted(self._gone))
 
     def _obey(self, command: Command, camera: str | None) -> None:
         match command:
@@ -295,8 +298,3 @@ def _differ(old: Config | None, new: Config, *sections: str) -> bool:
 def _same_source(old: Config, new: Config) -> bool:
     same = old.camera.model_copy(update={"name": new.camera.name}) == new.camera
     return same and sees_colour(old) == sees_colour(new)
-
-
-def _other_link(old: Config | None, new: Config) -> bool:
-    """Whether the link to the broker depends on what is different."""
-    return _differ(old, new, "mqtt", "homeassistant", "device")

@@ -70,6 +70,7 @@ def announcement(
     if len(cameras) == 1:
         components |= _camera(topics, cameras[0], topics.command("pause") if commands else None)
         components |= _figures(topics, FIGURES, expire_after_s)
+        components |= _removed(f"{_identifier(cameras[0])}_{key}" for key in FIGURES)  # from when it had company
     else:
         for camera in cameras:
             components |= _camera(topics, camera, topics.of_camera(camera, "pause") if commands else None)

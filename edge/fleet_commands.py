@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edge.console import positive, set_up_logging
+from edge.console import between, positive, set_up_logging
 from edge.errors import ConfigError, ServiceUnavailableError, UsageError
 
 DEVICES_MAX = 2000  # of which one machine's processor can be several
+READERS_MAX = 100  # threads of the process that counts
+DAY_S = 86_400.0
 BAR = 50  # characters, of the second in which most came back
 
 
@@ -21,9 +23,10 @@ def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
 
     fleet = commands.add_parser("fleet-sim", parents=[common], help="many simulated devices against the broker")
     fleet.add_argument("--devices", type=positive, default=10, metavar="N")
-    fleet.add_argument("--rate", type=float, default=1.0, metavar="R", help="events/s of each device; default 1")
-    fleet.add_argument("--seconds", type=float, default=30.0, metavar="S")
-    fleet.add_argument("--patience", type=float, default=60.0, metavar="S", help="for what has not arrived by then")
+    rate, seconds, patience = between(0.001, 1000), between(0.1, DAY_S), between(0, DAY_S)
+    fleet.add_argument("--rate", type=rate, default=1.0, metavar="R", help="events/s of each device; default 1")
+    fleet.add_argument("--seconds", type=seconds, default=30.0, metavar="S")
+    fleet.add_argument("--patience", type=patience, default=60.0, metavar="S", help="for what has not arrived by then")
     fleet.add_argument("--readers", type=positive, default=1, metavar="N", help="that share the events (MQTT 5)")
     fleet.set_defaults(act=_fleet)
 
@@ -61,8 +64,8 @@ def _fleet(options: argparse.Namespace) -> int:
     settings = configfile.load(options.config, options.overrides).mqtt
     if settings.embedded or settings.broker is None:
         raise ConfigError("mqtt.broker: fleet-sim needs a broker that runs")
-    if not (options.rate > 0 and options.seconds > 0):
-        raise UsageError("--rate and --seconds must be more than 0")
+    if options.readers > READERS_MAX:
+        raise UsageError(f"--readers: at most {READERS_MAX}")
     if options.devices > DEVICES_MAX:
         raise UsageError(f"--devices: at most {DEVICES_MAX}; start several fleet-sim, on machines of their own")
     set_up_logging("debug" if options.debug else "error")

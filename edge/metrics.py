@@ -69,10 +69,9 @@ class Metrics:
             host = self._config.http_host
             try:
                 self._server = prometheus.start_http_server(port, host, self._registry)
-            except OSError as error:
-                raise ServiceUnavailableError(
-                    f"metrics.http_port: {host}:{port}: cannot listen: {error.strerror}"
-                ) from None
+            except (OSError, UnicodeError) as error:  # UnicodeError: of names that cannot be asked for
+                problem = getattr(error, "strerror", None) or "no host can have this name"
+                raise ServiceUnavailableError(f"metrics.http_port: {host}:{port}: cannot listen: {problem}") from None
         return self
 
     def __exit__(self, *exc: object) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.packettypes import PacketTypes
 
-from edge.backoff import Backoff
+from edge.backoff import STEADY_S, Backoff
 from edge.commands import Command
 from edge.config import MqttConfig
 from edge.connection import BrokerRefusesError, Connection, Dialer, signature
@@ -32,7 +32,6 @@ from edge.spool import Spool
 log = logging.getLogger(__name__)
 
 FAREWELL_S = 1.0  # for the last messages of a clean exit
-STEADY_S = 2.0  # a connection that stood for less is no reason to try again at the shortest interval
 BRISK_FOR_S = 60.0  # a broker that was away for less is found within some seconds
 RIVAL_MAX_S = 3600.0  # between tries while another client of our id throws us out: no war of reconnects
 CHECK_S = 1.0  # between looks at a connection that gave no sign
@@ -57,21 +56,19 @@ class MqttLink:
     ) -> None:
         self._config, self._dialer, self._topics, self._spool = config, dialer, topics, spool
         self._cameras: list[str] = []
-        self._announcement: Announcement | None = None
         self._snapshots: dict[str, Snapshots] = {}  # of each camera
         self._retained: dict[str, str] = {}
         self._passing: dict[tuple[str, str], str] = {}  # live messages: the newest of each topic and camera
         self._unsent: dict[str, None] = {}  # retained topics that this connection was not given yet, in order
-        self._lock = threading.Lock()  # guards the three above
+        self._lock = threading.RLock()  # guards the three above
         self._work = threading.Event()
-        self._closing = False
+        self._closing = self._said_refused = False
         self._problem: str | None = None  # why there is no connection; None while there is one, or the first is tried
         self._in_flight: dict[int, int | None] = {}  # message id -> spool number; None for a retained state
         self._last_sent, self._events_refused, self._live_dropped = 0, 0, 0
         self._heard_at = 0.0  # when the broker last acknowledged something, or had nothing to acknowledge
         self._live_due_at: dict[str, float] = {}  # of each camera
         self._shown: dict[str, tuple[str | None, int]] = {}  # dominant emotion and number of faces last told
-        self._said_refused = False
         self._instance = secrets.token_hex(4)  # tells our own words from those of another that has our name
         self._hearing = Hearing(topics, self._instance, on_command, self._announce)
         self._failure: BaseException | None = None
@@ -86,11 +83,11 @@ class MqttLink:
 
     def __exit__(self, *exc: object) -> None:
         self._spool.flush(FAREWELL_S / 4)  # so that no event follows `stopped`
-        for camera in self._cameras:
-            self.camera_status(camera, "offline")
-        self._set_state(self._topics.status, "stopped")
-        self._closing = True
-        self._work.set()
+        with self._lock:  # at once: from now on events go first
+            self._closing = True
+            for camera in self._cameras:
+                self.camera_status(camera, "offline")
+            self._set_state(self._topics.status, "stopped")
         # Where no broker answers there is nobody to take leave of; a first connection may be on its way.
         self._thread.join(0.1 if self._problem is not None else FAREWELL_S + 0.2)
 
@@ -102,9 +99,8 @@ class MqttLink:
         self._hearing.birth_topic = announcement.birth_topic if announcement is not None else None
         self._announce()
         # An earlier process that was killed left a camera `online`; it is so only once a frame came.
-        self._snapshots = {
-            camera: self._snapshots.get(camera) or Snapshots(self._config, self._topics, camera) for camera in cameras
-        }
+        old = self._snapshots
+        self._snapshots = {name: old.get(name) or Snapshots(self._config, self._topics, name) for name in cameras}
         for camera in {*self._cameras} ^ {*cameras}:
             self.camera_status(camera, "offline")
             self._shown.pop(camera, None)
@@ -216,8 +212,8 @@ class MqttLink:
         self._hearing.rival, subscribed = False, set[str]()
         self._subscribe(connection, subscribed)
         self._in_flight.clear()
-        self._heard_at = time.monotonic()
-        self._last_sent = 0  # what was not acknowledged on the connection before is sent again, in order
+        # What was not acknowledged on the connection before is sent again, in order.
+        self._last_sent, self._heard_at = 0, time.monotonic()
         with self._lock:
             self._unsent = dict.fromkeys(self._retained)
             self._live_dropped += len(self._passing)
@@ -229,13 +225,16 @@ class MqttLink:
             closing = self._closing  # read before sending: what was left before it was set is sent too
             self._subscribe(connection, subscribed)
             self._take_acknowledgements(connection)
-            self._send(connection)
+            late = time.monotonic() > deadline - FAREWELL_S / 2
+            self._send(connection, events=not late)
             if self._in_flight and time.monotonic() - self._heard_at > self._config.ack_timeout_s:
                 connection.give_up(f"it acknowledged nothing for {self._config.ack_timeout_s:g} s")
             if closing:
                 deadline = min(deadline, time.monotonic() + FAREWELL_S)
-                if not self._in_flight and not self._spool.after(self._last_sent, 1) and not self._unsent:
+                if not self._in_flight and not self._unsent and (late or not self._spool.after(self._last_sent, 1)):
                     return
+        for topic in [] if connection.lost else list(self._unsent):  # time is over: without acknowledgement, then
+            connection.publish(topic, self._retained[topic], qos=0, retain=True, signed=self._instance)
 
     def _subscribe(self, connection: Connection, subscribed: set[str]) -> None:
         for topic in self._hearing.filters(connection.protocol, self._config.commands):
@@ -247,23 +246,23 @@ class MqttLink:
                 subscribed.add(camera)
                 snapshots.begin(connection)
 
-    def _send(self, connection: Connection) -> None:
+    def _send(self, connection: Connection, events: bool) -> None:
         room = max(0, connection.window - len(self._in_flight))
+        rows = self._spool.after(self._last_sent, room) if events else []
         with self._lock:
-            states = [(topic, self._retained[topic]) for topic in itertools.islice(self._unsent, room)]
+            # States are the first to have room; at the end events are, so that none follows `stopped`.
+            free = room - len(rows) if self._closing else room
+            states = [(topic, self._retained[topic]) for topic in itertools.islice(self._unsent, free)]
             for topic, _ in states:
                 del self._unsent[topic]
-            passing = list(self._passing.items())
-            self._passing.clear()
-        # Events first, so that none follows `stopped`.
-        if not self._in_flight:
-            self._heard_at = time.monotonic()
-        for row in self._spool.after(self._last_sent, room - len(states)):
+            passing, self._passing = self._passing, {}
+        self._heard_at = self._heard_at if self._in_flight else time.monotonic()
+        for row in rows[: room - len(states)]:
             self._in_flight[connection.publish(row.topic, row.payload, qos=1, retain=False)] = row.number
             self._last_sent = row.number
         for topic, text in states:
             self._in_flight[connection.publish(topic, text, qos=1, retain=True, signed=self._instance)] = None
-        for (topic, _), text in passing:
+        for (topic, _), text in passing.items():
             connection.publish(topic, text, qos=0, retain=False)
         for snapshots in self._snapshots.values():
             snapshots.send(connection)

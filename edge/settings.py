@@ -23,6 +23,12 @@ def _file_path(path: Path) -> Path:
     return path
 
 
+def _written_path(path: Path) -> Path:
+    if path.name in ("", ".."):  # of `.` and `/` too: there would be no name to write beside
+        raise ValueError("must be a file, not a folder")
+    return path
+
+
 def _source(value: Any) -> Any:
     if type(value) is int and value >= 0:
         return value
@@ -49,6 +55,7 @@ def _region(value: Any) -> Any:
 
 TopicLevel = Annotated[str, AfterValidator(topic_level)]
 FilePath = Annotated[Path, AfterValidator(_file_path)]
+WrittenFile = Annotated[FilePath, AfterValidator(_written_path)]
 Seconds = Annotated[float, Field(ge=0, le=3600)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]

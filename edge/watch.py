@@ -9,9 +9,9 @@ from typing import Any
 
 import paho.mqtt.client as paho
 
-from edge.backoff import Backoff
+from edge.backoff import STEADY_S, Backoff
 from edge.config import MqttConfig
-from edge.connection import Dialer, passing_client_id
+from edge.connection import Connection, Dialer, passing_client_id
 from edge.errors import ServiceUnavailableError
 
 log = logging.getLogger(__name__)
@@ -54,26 +54,36 @@ class Subscriber:
 
     def _run(self) -> None:
         backoff = Backoff(self._config.retry_min_s, self._config.retry_max_s)
-        said: str | None = None
+        said: set[str] = set()  # since a connection last stood: each once
         while not self._stop.is_set():
             try:
                 connection = self._dialer.dial(self._prepare, self._wake.set)
             except ServiceUnavailableError as error:
-                if str(error) != said:
-                    log.warning("%s", error)
-                said = str(error)
-                self._stop.wait(backoff.next())
-                continue
-            said = None
-            backoff.reset()
-            connection.client.subscribe([(f"{self._config.base_topic}/{topic}", 1) for topic in self._topics])
-            self._client = connection.client
-            while not self._stop.is_set() and not connection.lost:
-                self._wake.wait(1)
-                self._wake.clear()
-            self._client = None
-            connection.close()
-            self.lose()
+                kind = problem = str(error)
+            else:
+                began_at = time.monotonic()
+                self._serve(connection)
+                if self._stop.is_set():
+                    return
+                if time.monotonic() - began_at > STEADY_S:  # else it may hang up on each subscription
+                    backoff.reset()
+                    said.clear()
+                kind, problem = "lost", f"mqtt.broker: connection lost: {connection.end_reason}; it is tried again"
+            if kind not in said:
+                log.warning("%s", problem)
+            said.add(kind)
+            self._stop.wait(backoff.next())
+
+    def _serve(self, connection: Connection) -> None:
+        """Subscribe, until the connection is lost or it is time to stop."""
+        connection.client.subscribe([(f"{self._config.base_topic}/{topic}", 1) for topic in self._topics])
+        self._client = connection.client
+        while not self._stop.is_set() and not connection.lost:
+            self._wake.wait(1)
+            self._wake.clear()
+        self._client = None
+        connection.close()
+        self.lose()
 
     @property
     def connected(self) -> bool:

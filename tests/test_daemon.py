@@ -239,6 +239,15 @@ def test_two_embedded_brokers_do_not_meet(start: Callable[..., Daemon]) -> None:
         (["run", "--source", "97", "--set", "camera.timeout_s=1"], 69, "camera.source: 97: cannot be opened"),
         (["run", "--set", "model.path=nowhere.tflite"], 78, "model.path: nowhere.tflite: cannot be read"),
         (["run", "--set", "detector.cascade=README.md"], 78, "detector.cascade: README.md: not a Haar cascade"),
+        *(
+            (["run", "--set", f"metrics.file={name}"], 78, f"--set metrics.file={name}: metrics.file: must be a file")
+            for name in (".", "/", "..", '""')
+        ),
+        (
+            ["run", "--set", "metrics.http_port=9", "--set", "metrics.http_host=a..b"],
+            69,
+            "metrics.http_port: a..b:9: cannot listen: no host can have this name",
+        ),
         (["watch", "--set", "mqtt.port=9"], 69, "mqtt.broker: 127.0.0.1:9: cannot be reached: Connection refused"),
     ],
 )

@@ -58,6 +58,8 @@ def test_every_entity_makes_a_state_of_every_message_of_a_real_run(tell) -> None
     text, messages = tell(camera=VISIT)
     states: dict[str, list[str]] = {}
     for key, component in json.loads(text)["components"].items():
+        if component.keys() == {"platform"}:
+            continue  # taken away
         template = component.get("value_template", "{{ value }}")
         states[key] = [render(template, text) for topic, text in messages if topic == component["state_topic"]]
         assert states[key], f"{key} hears nothing"
@@ -195,3 +197,18 @@ def test_several_cameras_have_entities_of_their_own_and_one_that_went_is_taken_a
     assert gone["emotiond_pi_hall_emotion"] == {"platform": "sensor"}
     assert gone["emotiond_pi_hall_change"] == {"platform": "event"}
     assert all(len(one) == 1 for one in gone.values()) and len(gone) == 8
+
+
+def test_a_camera_that_is_the_only_one_left_has_the_figures_of_the_device() -> None:
+    def told(cameras: list[str], gone: list[str]) -> dict[str, Any]:
+        topics = Topics("emotiond", "pi")
+        return json.loads(announcement("homeassistant", topics, cameras, True, 30, gone).payload)["components"]
+
+    before, after = told(["front", "back door"], []), told(["front"], ["back door"])
+    assert len(before["emotiond_pi_front_fps"]) > 1
+    for key, one in before.items():
+        assert key in after, f"{key} would stay in Home Assistant"
+        assert len(one) == 1 or len(after[key]) > 1 or after[key] == {"platform": one["platform"]}
+    figures = {f"emotiond_pi_front_{key}" for key in ("fps", "latency", "drops")}
+    assert {key for key, one in after.items() if "_front_" in key and len(one) == 1} == figures
+    assert all(len(after[f"emotiond_pi_{key}"]) > 1 for key in ("fps", "latency", "drops"))

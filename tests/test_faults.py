@@ -14,7 +14,7 @@ import pytest
 from conftest import Broker, wait_for
 from edge.backoff import Backoff
 from edge.config import MqttConfig, SpoolConfig
-from edge.connection import Dialer
+from edge.connection import IN_FLIGHT_MAX, Dialer
 from edge.messages import Origin, Topics
 from edge.mqtt import MqttLink
 from edge.pipeline import Sight
@@ -239,6 +239,46 @@ def test_no_more_is_under_way_than_the_broker_takes(strict: StrictBroker, link_t
     assert len(sent) == 50
     states = [index for index, each in enumerate(strict.arrived) if b"/status" in each]
     assert max(states) < 50, "they do not wait until all events are gone"
+
+
+def test_stopped_is_the_last_word_also_after_a_backlog(strict: StrictBroker) -> None:
+    config = MqttConfig(broker="127.0.0.1", port=strict.port, **{**QUICK, "ack_timeout_s": 60})
+    with Spool(SpoolConfig()) as spool:
+        with MqttLink(config, Dialer(config, "emotiond-pi"), TOPICS, ["camera"], spool, lambda *_: None) as link:
+            wait_for(lambda: len(strict.arrived) == 2, "the states")
+            for number in range(8):
+                link.publish(event(number), ORIGIN)
+            wait_for(lambda: len(strict.arrived) == 3, "as many as it takes")
+            strict.acknowledge()
+    assert strict.arrived[-1].startswith(b"emotiond/pi/status ") and strict.arrived[-1].endswith(b"stopped")
+    assert len([each for each in strict.arrived if b"/events" in each]) == 8
+
+
+def test_stopped_is_the_last_word_also_where_not_all_can_be_sent(proxy: Proxy, broker: Broker, subscribe) -> None:
+    subscriber = subscribe(broker.port)
+    config = MqttConfig(broker="127.0.0.1", port=proxy.port, **QUICK)
+    with Spool(SpoolConfig()) as spool:
+        with MqttLink(config, Dialer(config, "emotiond-pi"), TOPICS, ["camera"], spool, lambda *_: None) as link:
+            wait_for(lambda: subscriber.texts(TOPICS.status) == ["online"], "online")
+            proxy.delay_s = 0.05  # of some dozen windows a second at most
+            for number in range(2000):
+                link.publish(event(number), ORIGIN)
+        assert 0 < link.queued < 2000
+    wait_for(lambda: subscriber.texts(TOPICS.status)[-1] == "stopped", "its last word")
+    assert subscriber.messages[-1][:2] == (TOPICS.status, "stopped")
+
+
+def test_stopped_is_heard_also_where_nothing_is_acknowledged(proxy: Proxy, broker: Broker, subscribe) -> None:
+    subscriber = subscribe(broker.port)
+    config = MqttConfig(broker="127.0.0.1", port=proxy.port, **{**QUICK, "ack_timeout_s": 60})
+    with Spool(SpoolConfig()) as spool:
+        with MqttLink(config, Dialer(config, "emotiond-pi"), TOPICS, ["camera"], spool, lambda *_: None) as link:
+            wait_for(lambda: subscriber.texts(TOPICS.status) == ["online"], "online")
+            proxy.swallow_replies = True
+            for number in range(IN_FLIGHT_MAX * 2):
+                link.publish(event(number), ORIGIN)
+            wait_for(lambda: len(subscriber.events()) >= IN_FLIGHT_MAX - 2, "as many as may be under way")
+    wait_for(lambda: subscriber.texts(TOPICS.status)[-1] == "stopped", "its last word", patience_s=10)
 
 
 def test_a_topic_that_is_no_text_disturbs_nothing(strict: StrictBroker, link_to) -> None:

@@ -187,6 +187,22 @@ def test_fleet_sim_says_what_it_lacks(start) -> None:
     assert (code, err.count("\n"), "cannot be reached" in err) == (69, 1, True)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        *(("--seconds", value, "a number from 0.1 to 86400") for value in ("inf", "nan", "0", "1e300")),
+        *(("--rate", value, "a number from 0.001 to 1000") for value in ("inf", "nan", "-1", "1e-300", "1e300")),
+        *(("--patience", value, "a number from 0 to 86400") for value in ("inf", "nan", "-1")),
+        ("--readers", "101", "at most 100"),
+        ("--devices", "9" * 5000, "a whole number from 1"),
+    ],
+)
+def test_fleet_sim_refuses_what_no_fleet_can_be(option: str, value: str, expected: str, start) -> None:
+    code, _, err = start("fleet-sim", option, value, *brokers(free_port(), free_port())).finish()
+    assert (code, option in err.splitlines()[-1], "Traceback" in err) == (2, True, False)
+    assert expected in err.splitlines()[-1] and len(err) < 2000
+
+
 @pytest.mark.parametrize("wrong", ['["embedded", "a"]', "[a, a]", "[]", '["a:port"]', '["a:0"]', '["mqtt://a"]', "[1]"])
 def test_a_wrong_list_is_told(wrong: str, start) -> None:
     code, _, err = start("check", "--set", f"mqtt.broker={wrong}").finish()

@@ -3,11 +3,16 @@
 import json
 import shutil
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from conftest import ROOT, Broker, free_port, wait_for
+from edge.config import Config
+from edge.daemon import Daemon
+from edge.loop import Wishes
+from edge.watch import Subscriber
 
 SHIPPED = ROOT / "edge/models"
 
@@ -157,3 +162,28 @@ def test_a_camera_that_is_not_there_after_a_reload_is_waited_for(service, broker
     running.reload()
     wait_for(lambda: subscriber.texts("emotiond/pi/camera/status")[-1] == "online", "the old one is back")
     running.stop()
+
+
+@pytest.mark.parametrize(("kind", "protocol"), [("mosquitto", "5"), ("amqtt", "3.1.1")])
+def test_the_embedded_broker_goes_on_over_a_reload_and_is_spoken_to_as_before(
+    kind: str, protocol: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Asked in MQTT 5, amqtt may say nothing at all, for which the link would wait."""
+    caplog.set_level("INFO")  # as the daemon does, and set back at the end
+    if kind == "amqtt":
+        monkeypatch.setattr(shutil, "which", lambda *a, **k: None)
+    elif shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin") is None:
+        pytest.skip("mosquitto is not installed")
+    config = Config.model_validate({"device": "pi", "mqtt": {"port": free_port()}})
+    lines: list[str] = []
+    with ExitStack() as stack:
+        daemon = Daemon(stack, Wishes(), None, print_events=False, watch=False)
+        first = daemon.prepare(config)
+        daemon.use(first)
+        plan = daemon.prepare(config.model_copy(update={"device": "other"}))
+        assert plan.broker is first.broker and plan.mqtt.protocol == protocol
+        daemon.use(plan)
+        stack.enter_context(Subscriber(plan.mqtt, lines.append, raw=True))
+        wait_for(lambda: "emotiond/other/status online" in lines, "the device has its new name")
+        older = config.mqtt.model_copy(update={"protocol": "3.1.1"})
+        assert daemon.prepare(config.model_copy(update={"mqtt": older})).mqtt.protocol == "3.1.1"

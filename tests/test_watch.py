@@ -1,6 +1,8 @@
 """What people see of a broker's messages, and that the network cannot steer their terminal."""
 
 import json
+import time
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +65,21 @@ def test_it_prints_what_a_broker_delivers_and_nothing_that_steers_a_terminal(bro
         wait_for(lambda: sender.publish("emotiond/pi/status", "again") or "again" in str(lines), "it came back too")
     assert any(line.endswith(" �[2J�boom�second line") for line in lines)
     assert all(line.isprintable() for line in lines)
+
+
+def test_a_broker_that_hangs_up_on_the_subscription_is_told_once_and_left_in_peace(
+    broker_at, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = tmp_path / "mosquitto.log"
+    # The CONNECT is small enough for it, the SUBSCRIBE is not.
+    broker = broker_at(f"allow_anonymous true\nmax_packet_size 100\nlog_dest file {log}\nlog_type all")
+    config = MqttConfig(broker="127.0.0.1", port=broker.port, base_topic="b" * 64, retry_min_s=0.2)
+
+    def dialled() -> int:
+        return log.read_text().count("New client connected")
+
+    with Subscriber(config, print):
+        wait_for(lambda: dialled() > 1, "it is dialled again")
+        time.sleep(0.5)
+        assert dialled() < 10
+    assert caplog.text.count("connection lost") == 1
