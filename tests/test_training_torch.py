@@ -34,7 +34,7 @@ def _on_torch(script: str) -> None:
 
 
 def test_runs_on_torch_keep_what_other_backends_keep() -> None:
-    wanted = "killed_run or finished_run or diverges or early_stopping"
+    wanted = "killed_run or finished_run or diverges or early_stopping or tensorboard"
     words = ["-q", "-p", "no:cacheprovider", "test_training_train.py", "-k", wanted]
     _on_torch(f"import pytest, sys\nsys.exit(pytest.main({words}))")
 
@@ -217,6 +217,23 @@ with torch.no_grad():
     wanted = torch.softmax(load_shipped(path)(views), dim=1)
     np.testing.assert_allclose(torch.softmax(network.eval()(views), dim=1), wanted, atol=1e-4)
     np.testing.assert_allclose(torch.softmax(network.train()(views), dim=1), wanted, atol=1e-2)
+""",
+    )
+
+
+def test_compiling_without_a_compiler_is_one_line(tmp_path: Path) -> None:
+    _on_torch(
+        f"""
+import os
+import pytest
+from edge.errors import ConfigError
+from training.config import TrainConfig
+from training.model import build_model
+from training.torch_loop import TorchLearner
+
+os.environ["PATH"] = {str(tmp_path)!r}
+with pytest.raises(ConfigError, match="compiled: needs a C[+][+] compiler, and there is no g[+][+]; install g[+][+]"):
+    TorchLearner(TrainConfig(width=32, compiled=True), build_model(32), 10)
 """,
     )
 

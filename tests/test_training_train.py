@@ -265,7 +265,7 @@ def test_tensorboard_logs_are_written_or_asked_for(tmp_path: Path, dataset: Data
 
     logging = dataclasses.replace(TINY, epochs=1, tensorboard=True)
     if importlib.util.find_spec("tensorboard") is None:
-        with pytest.raises(ConfigError, match="tensorboard: needs the packages"):
+        with pytest.raises(ConfigError, match="tensorboard: needs the package"):
             train(dataset, logging, tmp_path / "r")
     else:
         train(dataset, logging, tmp_path / "r")
