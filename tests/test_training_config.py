@@ -32,6 +32,9 @@ def test_a_runs_settings_read_back(tmp_path: Path) -> None:
         ({"epochs": ".inf"}, "epochs: must be a whole number"),
         ({"seed": "["}, "seed: cannot be read as a value"),
         ({"seed": -1}, "seed: must not be negative"),
+        ({"seed": 5_000_000_000}, "seed: must be below 4294967296"),
+        ({"learning_rate": "2020-13-45"}, "learning_rate: cannot be read as a value: 2020-13-45"),
+        ({"start": 7}, "start: must be a text, in quotes, not 7"),
         ({"jitter": -1}, "jitter: must not be negative"),
         ({"momentum": 1}, "momentum: must be at least 0 and below 1"),
         ({"learning_rate": -1}, "learning_rate: must be above 0"),
@@ -44,10 +47,23 @@ def test_a_wrong_setting_is_named(values: dict[str, object], says: str) -> None:
         config.override(TrainConfig(), values)
 
 
+@pytest.mark.parametrize("path", ["runs/my run #2", "007", "null", "[a]", "a: b", ""])
+def test_a_path_is_taken_as_it_is_typed(path: str, tmp_path: Path) -> None:
+    settings = config.override(TrainConfig(), {"start": path, "teachers": path})
+    assert (settings.start, settings.teachers) == (path, path)
+    settings.save(tmp_path / "config.json")
+    assert config.load(tmp_path / "config.json") == settings
+
+
 def test_a_file_is_named_with_its_key(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("optimiser: sgd\n")
     with pytest.raises(ConfigError, match=r"c\.yaml: optimiser: unknown setting"):
+        config.load(path)
+    path.write_text("start:\n")
+    assert config.load(path).start == ""
+    path.write_text("learning_rate: 2020-13-45\n")
+    with pytest.raises(ConfigError, match=r"c\.yaml: not YAML"):
         config.load(path)
     path.write_text("a: [1\n")
     with pytest.raises(ConfigError, match=r"c\.yaml: not YAML"):

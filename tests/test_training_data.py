@@ -72,6 +72,40 @@ def test_a_damaged_cache_is_replaced(tmp_path: Path, cache: Path) -> None:
     assert kept.stat().st_size > 7 * 48 * 48
 
 
+def test_a_cache_serves_every_user(tmp_path: Path, cache: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        data.load(write_csv(tmp_path / "f.csv", rows(7, 0)))
+    finally:
+        os.umask(before)
+    (kept,) = cache.iterdir()
+    assert kept.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_cache_that_belongs_to_another_is_gone_round(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a shared folder where, as in /tmp, each may only remove and replace what is theirs."""
+    path = write_csv(tmp_path / "f.csv", rows(7, 0))
+    data.load(path)
+    (kept,) = cache.iterdir()
+
+    def refused(self: Path, *arguments: object, **named: object) -> None:
+        raise PermissionError(1, "Operation not permitted", str(self))
+
+    opened = Path.open
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", refused)
+        unlinked = Path.unlink
+        patch.setattr(Path, "unlink", lambda self, **named: (refused if self == kept else unlinked)(self, **named))
+        patch.setattr(
+            Path, "open", lambda self, *words, **named: (refused if self == kept else opened)(self, *words, **named)
+        )
+        assert len(data.load(path)) == 7
+    assert list(cache.iterdir()) == [kept]
+    assert "will be parsed again next time" in capsys.readouterr().err
+
+
 def _broken(line: str) -> str:
     good = " ".join(["7", "9"] * 1152)
     return f"emotion,pixels,Usage\n3,{good},Training\n{line.replace('GOOD', good)}\n"

@@ -1,5 +1,6 @@
 """One command from the CSV to the int8 file, report included, as a person types it."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from training_made import rows, write_csv
 
+import training.__main__
 from edge.classifier import TfliteClassifier
 
 pytest.importorskip("tensorflow", reason="the extra `train` is not installed")
@@ -37,3 +39,27 @@ def test_one_command_trains_converts_and_reports(tmp_path: Path) -> None:
     labels = [label for label, _, usage in rows(490, 70) if usage == "PublicTest"]
     tops = [scores.values.argmax() for scores in TfliteClassifier(tmp_path / "out" / "int8.tflite").classify(faces)]
     assert np.mean(np.array(tops) == labels) == pytest.approx(found["accuracy"]["int8"])
+
+
+@pytest.mark.parametrize("compared", [True, False])
+def test_a_conversion_that_costs_too_much_is_reported_too(
+    compared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "out"
+    out.mkdir()
+    (out / "parity.json").write_text("an older one")
+    os.utime(out / "parity.json", (1, 1))
+
+    def fails(command: list[str], check: bool) -> subprocess.CompletedProcess[bytes]:
+        if compared:
+            (out / "parity.json").write_text("{}")
+        return subprocess.CompletedProcess(command, 65)
+
+    reported: list[object] = []
+    monkeypatch.setattr(subprocess, "run", fails)
+    monkeypatch.setattr(
+        training.__main__, "_write_report", lambda run, source, parity: reported.extend([run, parity]) or 0
+    )
+    options = argparse.Namespace(out=run, deploy=out, data=None)
+    assert training.__main__._deploy(options) == 65
+    assert reported == [run, out / "parity.json" if compared else None]

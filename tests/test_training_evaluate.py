@@ -65,6 +65,22 @@ def test_without_votes_there_is_no_majority_accuracy(
     assert "majority_accuracy" not in result
 
 
+def test_votes_beside_the_csv_are_used(tmp_path: Path, oracle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = rows(14, 14)
+    path, votes = write_csv(tmp_path / "fer2013.csv", content), write_votes(tmp_path / "fer2013new.csv", content)
+    assert _run("evaluate", "--model", oracle, "--data", tmp_path, "--json", "-") == 0
+    assert json.loads(capsys.readouterr().out)["majority_n"] == 14
+    # What only lies there must not end what went well without it; what was asked for must.
+    write_votes(votes, content[:-1])
+    assert _run("evaluate", "--model", oracle, "--data", path, "--json", "-") == 0
+    said = capsys.readouterr()
+    assert "majority_accuracy" not in json.loads(said.out)
+    assert "fer2013new.csv: 27 rows do not align with the data set's 28; going on without FER+ votes" in said.err
+    assert _run("data", "--data", path) == 0
+    assert "going on without FER+ votes" in capsys.readouterr().err
+    assert _run("evaluate", "--model", oracle, "--data", path, "--votes", votes) == 65
+
+
 def test_test_means_both_tests(tmp_path: Path, oracle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_csv(tmp_path / "f.csv", rows(14, 7, 7))
     assert _run("evaluate", "--model", oracle, "--data", path, "--usage", "test", "--json", "-") == 0
@@ -125,6 +141,8 @@ def test_missing_data_and_settings_set_the_exit_code(tmp_path: Path, capsys: pyt
     assert _run("evaluate", "--model", tmp_path / "m.tflite", "--data", tmp_path / "none.csv") == 66
     assert _run("evaluate", "--model", tmp_path / "m.tflite") == 65
     assert _run("train", "--out", tmp_path / "r", "--set", "epoch=3") == 78
+    assert _run("train", "--out", tmp_path / "r", "--host-index", 1) == 2
+    assert "--host-index 1: needs --hosts" in capsys.readouterr().err
     assert "Traceback" not in capsys.readouterr().err
 
 

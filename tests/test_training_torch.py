@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from training_made import rows, write_csv
 
 pytest.importorskip("keras", reason="the extra `train` is not installed")
 if importlib.util.find_spec("torch") is None:
@@ -22,6 +23,9 @@ TESTS = Path(__file__).parent
 PREPARED = "import torch; torch.backends.mkldnn.enabled = False\n"
 
 
+CHILD = f"import sys\n{PREPARED}from training.__main__ import main\n"
+
+
 def _on_torch(script: str) -> None:
     environment = os.environ | {"KERAS_BACKEND": "torch"}
     command = [sys.executable, "-c", PREPARED + script]
@@ -30,9 +34,24 @@ def _on_torch(script: str) -> None:
 
 
 def test_runs_on_torch_keep_what_other_backends_keep() -> None:
-    wanted = "killed_run or diverges or early_stopping"
+    wanted = "killed_run or finished_run or diverges or early_stopping or tensorboard"
     words = ["-q", "-p", "no:cacheprovider", "test_training_train.py", "-k", wanted]
     _on_torch(f"import pytest, sys\nsys.exit(pytest.main({words}))")
+
+
+def test_a_run_begun_on_torch_asks_for_it(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "fer2013.csv", rows(84, 14))
+    words = ["train", "--data", str(path), "--out", str(tmp_path / "run"), "--epochs", "1", "--set", "width=4"]
+    for backend, more, code in (("torch", [], 0), ("tensorflow", ["--resume"], 78)):
+        done = subprocess.run(
+            [sys.executable, "-c", f"{CHILD}sys.exit(main({[*words, *more]}))"],
+            env=os.environ | {"KERAS_BACKEND": backend, "EMOTIOND_CACHE": str(tmp_path / "cache")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+    assert done.stderr.endswith("state.npz: this run was begun on torch; set KERAS_BACKEND=torch\n")
 
 
 def test_the_torch_network_is_the_keras_network() -> None:
@@ -198,6 +217,23 @@ with torch.no_grad():
     wanted = torch.softmax(load_shipped(path)(views), dim=1)
     np.testing.assert_allclose(torch.softmax(network.eval()(views), dim=1), wanted, atol=1e-4)
     np.testing.assert_allclose(torch.softmax(network.train()(views), dim=1), wanted, atol=1e-2)
+""",
+    )
+
+
+def test_compiling_without_a_compiler_is_one_line(tmp_path: Path) -> None:
+    _on_torch(
+        f"""
+import os
+import pytest
+from edge.errors import ConfigError
+from training.config import TrainConfig
+from training.model import build_model
+from training.torch_loop import TorchLearner
+
+os.environ["PATH"] = {str(tmp_path)!r}
+with pytest.raises(ConfigError, match="compiled: needs a C[+][+] compiler, and there is no g[+][+]; install g[+][+]"):
+    TorchLearner(TrainConfig(width=32, compiled=True), build_model(32), 10)
 """,
     )
 

@@ -7,6 +7,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -161,6 +162,43 @@ def _another_beginning(folder: Path, dataset: Dataset) -> None:
     (folder / "state.npz").write_bytes(whole)
 
 
+def test_resuming_a_finished_run_changes_nothing(tmp_path: Path, dataset: Dataset) -> None:
+    """Not even after a kill before the calibration; and of a run whose start is gone, which is no more needed."""
+    from training.evaluate import open_model
+    from training.train import train
+
+    # Soft targets: the biases are set by others than the labels, so that calibrating twice is not calibrating once.
+    soft = dataclasses.replace(dataset, votes=dataset.votes + np.array([9, 3, 0, 1, 0, 0, 2, 0, 0, 0], np.float32))
+    train(dataset, dataclasses.replace(TINY, epochs=1), tmp_path / "first")
+    config = dataclasses.replace(TINY, epochs=1, start=str(tmp_path / "first"))
+    folder = tmp_path / "run"
+    train(soft, config, folder)
+    shutil.rmtree(tmp_path / "first")
+    config = dataclasses.replace(config, epochs=2)
+    run = train(soft, config, folder, resume=True)
+    calibrated, scores = (folder / "model.keras").read_bytes(), open_model(folder / "model.keras")(soft.images)
+    for _ in range(2):
+        assert len(train(soft, config, folder, resume=True).history) == 2
+        assert (folder / "model.keras").read_bytes() == calibrated
+
+    (folder / "model.keras").write_bytes((folder / "best.keras").read_bytes())
+    assert np.abs(open_model(folder / "model.keras")(soft.images) - scores).max() > 1e-3
+    run = train(soft, config, folder, resume=True)
+    np.testing.assert_allclose(open_model(folder / "model.keras")(soft.images), scores, atol=1e-5)
+    np.testing.assert_allclose(run.predict(soft.images), scores, atol=1e-5)
+
+
+def test_a_run_that_ended_before_best_was_kept_stays_as_it_is(tmp_path: Path, dataset: Dataset) -> None:
+    from training.train import train
+
+    config = dataclasses.replace(TINY, epochs=1)
+    train(dataset, config, tmp_path / "run")
+    (tmp_path / "run" / "best.keras").unlink()
+    before = (tmp_path / "run" / "model.keras").read_bytes()
+    train(dataset, config, tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "model.keras").read_bytes() == before
+
+
 def test_a_run_that_diverges_ends_with_its_reason(tmp_path: Path, dataset: Dataset) -> None:
     from training.progress import DivergedError
     from training.train import train
@@ -227,7 +265,7 @@ def test_tensorboard_logs_are_written_or_asked_for(tmp_path: Path, dataset: Data
 
     logging = dataclasses.replace(TINY, epochs=1, tensorboard=True)
     if importlib.util.find_spec("tensorboard") is None:
-        with pytest.raises(ConfigError, match="tensorboard: needs the packages"):
+        with pytest.raises(ConfigError, match="tensorboard: needs the package"):
             train(dataset, logging, tmp_path / "r")
     else:
         train(dataset, logging, tmp_path / "r")

@@ -58,7 +58,12 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--usage", help="Training, PublicTest, PrivateTest or test; default: PublicTest, or a folder's test"
     )
-    evaluate.add_argument("--votes", type=Path, metavar="CSV", help="FER+ votes, for the accuracy on clear majorities")
+    evaluate.add_argument(
+        "--votes",
+        type=Path,
+        metavar="CSV",
+        help="FER+ votes, for the accuracy on clear majorities; default: as in train",
+    )
     evaluate.add_argument(
         "--json", type=Path, metavar="PATH", help="also write the figures as JSON; - is standard output"
     )
@@ -85,7 +90,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     look = commands.add_parser("data", help="check a data set, print its class table, write it as folders")
     _add_data(look)
-    look.add_argument("--votes", type=Path, metavar="CSV", help="FER+ votes, to check that they align")
+    look.add_argument(
+        "--votes", type=Path, metavar="CSV", help="FER+ votes, to check that they align; default: as in train"
+    )
     look.add_argument("--export-folders", type=Path, metavar="DIR", help="write train/<emotion>/ROW.png and test/...")
     look.set_defaults(run=_data)
     return parser
@@ -112,6 +119,8 @@ def _settings(options: argparse.Namespace) -> TrainConfig:
 def _train(options: argparse.Namespace) -> int:
     from training import checks, data
 
+    if options.host_index and not options.hosts:
+        raise UsageError(f"--host-index {options.host_index}: needs --hosts")
     settings = _settings(options)
     votes = options.votes or (data.find_votes(options.data) if settings.label_share < 1 else None)
     dataset = data.load(options.data, votes)
@@ -134,8 +143,17 @@ def _deploy(options: argparse.Namespace) -> int:
     """Convert in a process of its own, which needs TensorFlow as the backend; then report."""
     given = ["--model", str(options.out / "model.keras"), "--out", str(options.deploy)]
     given += ["--data", str(options.data)] if options.data else []
+    parity = options.deploy / "parity.json"
+    before = _written(parity)
     code = subprocess.run([sys.executable, "-m", "convert", *given], check=False).returncode
-    return code or _write_report(options.out, options.data, parity=options.deploy / "parity.json")
+    # Also if the conversion cost too much, which the report shows; but no parity of an earlier one.
+    compared = parity if _written(parity) != before else None
+    return _write_report(options.out, options.data, parity=compared) or code
+
+
+def _written(path: Path) -> int | None:
+    """When a file was last written, in nanoseconds."""
+    return path.stat().st_mtime_ns if path.exists() else None
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -181,7 +199,7 @@ def _data(options: argparse.Namespace) -> int:
     from training import checks, data
 
     started = time.monotonic()
-    dataset = data.load(options.data, options.votes)
+    dataset = data.load_with_votes(options.data, options.votes)
     say(f"loaded in {time.monotonic() - started:.1f} s")
     sys.stdout.write(f"{checks.class_table(dataset)}\n{checks.describe(dataset)}\n")
     if options.export_folders:
@@ -200,7 +218,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         raise UsageError(f"--usage {options.usage}: {why}; give one of {', '.join(USAGES)}")
     from training import evaluate
 
-    dataset = data.load(options.data, options.votes)
+    dataset = data.load_with_votes(options.data, options.votes)
     result = evaluate.evaluate(options.model, dataset, options.usage or dataset.default_test)
     text = json.dumps(result, indent=2) + "\n"
     if options.json == Path("-"):

@@ -56,7 +56,7 @@ class TrainConfig:
     """Of the target, when there are teachers; labels and votes are the rest."""
 
     tensorboard: bool = False
-    """Write TensorBoard logs beside history.csv; needs tensorboard and tensorflow installed, on any backend."""
+    """Write TensorBoard logs beside history.csv; needs tensorboard installed, and but for torch tensorflow."""
 
     label_share: float = 0.7
     """Of the target; FER+ votes are the rest. FER2013's labels are about 11 % wrong, the votes are softer."""
@@ -113,6 +113,8 @@ class TrainConfig:
         for name in _NOT_NEGATIVE:
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name}: must not be negative, as {getattr(self, name)} is")
+        if self.seed > SEED_MAX:
+            raise ConfigError(f"seed: must be below {SEED_MAX + 1}, not {self.seed}")
         if self.learning_rate <= 0:
             raise ConfigError(f"learning_rate: must be above 0, not {self.learning_rate}")
         if self.width > WIDTH_MAX:
@@ -131,6 +133,7 @@ class TrainConfig:
 
 COMPILED_WIDTH_MIN = 32  # torch 2.13 corrupted its heap at widths of 4, 8 and 16
 WIDTH_MAX = 512  # 280 M parameters
+SEED_MAX = 2**32 - 1  # Keras takes no larger one
 _SHARES = ("label_share", "label_smoothing", "balance_strength", "flip", "erasing", "mixup_share", "contrast")
 _SHARES += ("doubt", "damage", "teacher_share", "calibration_share")
 _BELOW_ONE = ("dropout", "ema_momentum", "momentum", "shift", "zoom")
@@ -149,7 +152,7 @@ def load(path: Path) -> TrainConfig:
         values = yaml.safe_load(path.read_text())
     except OSError as error:
         raise InputNotFoundError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # a ValueError is of what is not UTF-8, or of a 13th month
         raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping of settings to values")
@@ -160,15 +163,18 @@ def load(path: Path) -> TrainConfig:
 
 
 def override(config: TrainConfig, values: dict[str, Any]) -> TrainConfig:
-    """A copy with some settings changed; strings are read as YAML scalars. Raises ConfigError, naming the key."""
+    """A copy with some settings changed; strings are read as YAML scalars, but where the setting is a text itself.
+
+    Raises ConfigError, naming the key.
+    """
     hints = get_type_hints(TrainConfig)
     changes = {}
     for name, value in values.items():
         if name not in hints:
             raise ConfigError(f"{name}: unknown setting; there are {', '.join(hints)}")
         try:
-            value = yaml.safe_load(value) if isinstance(value, str) else value
-        except yaml.YAMLError:
+            value = yaml.safe_load(value) if isinstance(value, str) and hints[name] is not str else value
+        except (yaml.YAMLError, ValueError):  # a ValueError is of a date that is none
             raise ConfigError(f"{name}: cannot be read as a value: {value}") from None
         changes[name] = _typed(name, hints[name], value)
     return dataclasses.replace(config, **changes)
@@ -180,7 +186,9 @@ def _typed(name: str, hint: Any, value: Any) -> Any:
             raise ConfigError(f"{name}: must be one of {', '.join(choices)}, not {value!r}")
         return value
     if hint is str:
-        return "" if value is None else str(value)
+        if not isinstance(value, str | None):  # YAML has read it: what was typed, 007 say, is lost
+            raise ConfigError(f"{name}: must be a text, in quotes, not {value!r}")
+        return value or ""
     if hint is bool:
         if not isinstance(value, bool):
             raise ConfigError(f"{name}: must be true or false, not {value!r}")

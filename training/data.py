@@ -39,6 +39,19 @@ def load(source: Path | None = None, votes: Path | None = None) -> Dataset:
     return dataset if votes is None else attach_votes(dataset, votes)
 
 
+def load_with_votes(source: Path | None = None, votes: Path | None = None) -> Dataset:
+    """As `load`; without `votes`, with those that lie beside the CSV, should they fit."""
+    dataset = load(source, votes)
+    beside = None if votes else find_votes(source)
+    if beside is None:
+        return dataset
+    try:
+        return attach_votes(dataset, beside)
+    except BadDataError as error:
+        sys.stderr.write(f"{error}; going on without FER+ votes\n")
+        return dataset
+
+
 def locate(source: Path | None) -> Path:
     """The CSV, or the folder with `train/` or `test/`, that an argument or EMOTIOND_DATA means."""
     if source is None:
@@ -93,7 +106,7 @@ def _load_cached(path: Path) -> Dataset:
                     **{name: arrays[name] for name in arrays.files if name != "total"}, total=int(arrays["total"])
                 )
         except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
-            cached.unlink(missing_ok=True)  # cut off while it was written, by a full disk say: read the source again
+            pass  # another user's, or cut off while it was written, by a full disk say: read the source again
     dataset = read_csv(path)
     try:
         _save(cached, dataset)
@@ -115,10 +128,18 @@ def _save(path: Path, dataset: Dataset) -> None:
                 skipped=dataset.skipped,
                 total=np.int64(dataset.total),
             )
+            file.close()
+            Path(file.name).chmod(0o666 & ~_umask())  # other users may share the folder; a temporary file is private
+            Path(file.name).replace(path)
         except OSError:
             Path(file.name).unlink(missing_ok=True)
             raise
-    Path(file.name).replace(path)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)  # it cannot be read without being set
+    os.umask(mask)
+    return mask
 
 
 def attach_votes(dataset: Dataset, path: Path) -> Dataset:

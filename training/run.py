@@ -1,12 +1,14 @@
 """A run folder, and the checkpoints in it.
 
 `config.json`, `history.csv` (one line per epoch), `validation_rows.npy` (which rows were withheld), `state.npz` (all
-that `--resume` needs, after the last whole epoch) and `model.keras` (the averaged weights of the best epoch, float32).
+that `--resume` needs, after the last whole epoch), `best.keras` (the averaged weights of the best epoch, float32) and
+`model.keras`, which is to be used: the same, and calibrated once the run has ended.
 """
 
 import csv
 import hashlib
 import json
+import shutil
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -16,14 +18,14 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from edge.errors import BadDataError, EmotiondError, InputNotFoundError
+from edge.errors import BadDataError, ConfigError, EmotiondError, InputNotFoundError
 from edge.labels import EMOTIONS
 from training import calibrate, hosts
 from training.batches import Batches
 from training.config import TrainConfig
 from training.console import say
 from training.dataset import Dataset, clear_majority, soft_targets
-from training.evaluate import Predict
+from training.evaluate import Predict, load_keras, open_model
 
 State = Sequence[npt.NDArray[np.float32]]
 AVERAGE_EVERY = 4
@@ -94,18 +96,34 @@ class Run:
             "val_majority": majority,
         }
 
-    def calibrate(self, model: keras.Model) -> None:
-        """Make the best epoch's network, `model`, the one that is used. Doing it again changes nothing.
+    def calibrate(self) -> None:
+        """Make the best epoch's network, calibrated, the one that is used. Doing it again changes nothing.
 
         Raises DiskFullError.
         """
-        self.deployed.set_weights(model.get_weights())
+        best = self.folder / "best.keras"
+        if not best.is_file():
+            say(f"{self.folder}: has no best.keras, as older runs; model.keras stays as it is")
+            self.deployed.set_weights(load_keras(self.folder / "model.keras").get_weights())
+            return
+        # Always from there: to calibrate what is calibrated would not end at the same numbers.
+        self.deployed.set_weights(load_keras(best).get_weights())
         targets = soft_targets(self.validation, self.config.calibration_share, smoothing=0.0)
         found = calibrate.fit(self.predict(self.validation.images), self.validation.labels, targets)
         found.fold(self.deployed)
+        if self._is_in_use():
+            return
         self._write("model.keras", self.deployed.save)
         biases = ", ".join(f"{emotion} {value:+.2f}" for emotion, value in zip(EMOTIONS, found.bias, strict=True))
         say(f"calibrated on the validation rows: temperature {1 / found.sharpness:.3f}, biases {biases}")
+
+    def _is_in_use(self) -> bool:
+        """Whether model.keras says what the network says; written anew, its hash would change all the same."""
+        try:
+            used = open_model(self.folder / "model.keras")
+        except (InputNotFoundError, BadDataError):
+            return False
+        return np.allclose(used(self.validation.images), self.predict(self.validation.images), atol=1e-4)
 
     @property
     def epochs_without_gain(self) -> int:
@@ -122,8 +140,10 @@ class Run:
             arrays = {f"variable_{index}": value for index, value in enumerate(state)}
             arrays |= {f"average_{index}": weight for index, weight in enumerate(average.weights)}
             arrays |= {"history": json.dumps(self.history), "updates": average.updates, "votes": self._votes}
+            arrays["backend"] = keras.backend.backend()
             if self.epochs_without_gain == 0:
-                _replace(self.folder / "model.keras", self.deployed.save)
+                _replace(self.folder / "best.keras", self.deployed.save)
+                _replace(self.folder / "model.keras", lambda path: shutil.copyfile(self.folder / "best.keras", path))
             _replace(self.folder / "history.csv", self._write_history)
             # Last: should this not be reached, a resumed run repeats the epoch, and writes the others again.
             _replace(self.folder / "state.npz", lambda path: np.savez(path, **arrays))
@@ -133,6 +153,9 @@ class Run:
 
     def begin(self) -> None:
         """Write what stays the same to the end. Raises DiskFullError."""
+        best, used = self.folder / "best.keras", self.folder / "model.keras"
+        if used.is_file() and not best.is_file():  # of a run that was begun before best.keras was kept
+            self._write(best.name, lambda path: shutil.copyfile(used, path))
         self._write("config.json", self.config.save)
         self._write("validation_rows.npy", lambda path: np.save(path, self.validation.rows))
 
@@ -165,7 +188,7 @@ class Run:
 
         shapes: name and shape of each array of the state. averaged: number of weights in the average.
         Raises BadDataError for one of another architecture, of other validation rows (the run may have learned from
-        these) or of other votes.
+        these) or of other votes; ConfigError for one that another backend began.
         """
         path = self.folder / "state.npz"
         if not path.is_file():
@@ -177,6 +200,7 @@ class Run:
             )
         try:
             with path.open("rb") as file, np.load(file) as arrays:
+                _require_backend(path, str(arrays["backend"]) if "backend" in arrays else "")
                 saved = [arrays[f"variable_{index}"] for index in range(len(shapes))]
                 weights = [arrays[f"average_{index}"].copy() for index in range(averaged)]
                 self.history[:] = json.loads(str(arrays["history"]))
@@ -191,6 +215,16 @@ class Run:
                     f"{path}: a checkpoint of another architecture: {name} is {value.shape} there, {shape} here"
                 )
         return saved, Average(self.config.ema_momentum, weights, updates)
+
+
+def _require_backend(path: Path, begun_on: str) -> None:
+    """Raise ConfigError if a checkpoint is torch's and this is not torch, or the other way round.
+
+    begun_on: empty where the checkpoint does not say. Keras's own loop keeps the same on any backend.
+    """
+    here = keras.backend.backend()
+    if begun_on and begun_on != here and "torch" in (begun_on, here):
+        raise ConfigError(f"{path}: this run was begun on {begun_on}; set KERAS_BACKEND={begun_on}")
 
 
 def load_rows(path: Path) -> npt.NDArray[np.int64]:

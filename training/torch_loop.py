@@ -2,10 +2,14 @@
 
 import contextlib
 import math
+import os
+import shutil
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import cv2
 import keras
@@ -18,6 +22,7 @@ from training import config as settings
 from training.augment import Batch
 from training.batches import Batches
 from training.config import TrainConfig
+from training.console import quiet
 from training.evaluate import load_keras
 from training.model import NORM_MOMENTUM
 from training.progress import Progress
@@ -38,6 +43,9 @@ class TorchLearner:
             raise ConfigError("precision: mixed_float16 is not for torch; choose mixed_bfloat16 or float32")
         self._config, self._steps_per_epoch = config, steps_per_epoch
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        compiler = os.environ.get("CXX", "g++")  # as torch looks for it
+        if config.compiled and self._device.type == "cpu" and not shutil.which(compiler):
+            raise ConfigError(f"compiled: needs a C++ compiler, and there is no {compiler}; install g++")
         self.network = TorchNetwork(config.width, config.dropout).take(first).to(self._device)
         self._logits = torch.compile(self.network) if config.compiled else self.network
         self._judged = TorchNetwork(config.width, 0.0).to(self._device)
@@ -188,7 +196,8 @@ def load_teacher(path: Path) -> TorchNetwork:
 
 
 def train(run: Run, learner: TorchLearner, average: Average, progress: Progress) -> None:
-    """Run the epochs that are left. Raises DivergedError or DiskFullError."""
+    """Run the epochs that are left. Raises ConfigError, DivergedError or DiskFullError."""
+    board = _open_tensorboard(run) if run.config.tensorboard else None
     while not run.finished:
         progress.begin_epoch()
         epoch = len(run.history)
@@ -205,9 +214,23 @@ def train(run: Run, learner: TorchLearner, average: Average, progress: Progress)
         rate = learning_rate(run.config, (epoch + 1) * len(run.batches) - 1, len(run.batches))
         judged = learner.judge(average.weights if run.config.ema_momentum else learner.weights(), run.deployed)
         logs = {"loss": float(loss), "accuracy": float(accuracy), "learning_rate": rate}
-        progress.end_epoch(
+        logs = progress.end_epoch(
             logs, lambda images, judged=judged: learner.predict(judged, images), learner.state(), average
         )
+        if board:
+            for name, value in logs.items():
+                board.add_scalar(f"epoch_{name}", value, epoch)
+            board.flush()
+
+
+def _open_tensorboard(run: Run) -> Any:
+    """A writer of TensorBoard's logs; what an epoch that is now repeated left there is not shown."""
+    if not find_spec("tensorboard"):
+        raise ConfigError("tensorboard: needs the package tensorboard; history.csv needs nothing")
+    with quiet():  # it imports TensorFlow, if that is there
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(run.folder / "tensorboard", purge_step=len(run.history))
 
 
 def made_ahead(batches: Batches) -> Iterator[Batch]:

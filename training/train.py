@@ -58,12 +58,13 @@ def train(
     learned, validation = data.training_and_validation(dataset, config.validation_share, config.validation_seed)
     if not (len(learned) and len(validation)):
         raise BadDataError("too few Training rows for a validation split")
-    for name in names(f"{config.start},{config.teachers}"):
+    start = "" if resume else config.start  # a resumed run has left it behind
+    for name in [*([start] if start else []), *names(config.teachers)]:
         _require_withheld(Path(name), validation)
     # Before sharing: each process judges it by itself.
     deployed = build_model(config.width, config.dropout, seed=config.seed, mirror=config.mirror)
-    if config.start:
-        _start_from(Path(config.start), deployed, learned.images, on_torch)
+    if start:
+        _start_from(Path(start), deployed, learned.images, on_torch)
     run = Run(folder, config, Batches(learned, config, part, parts), validation, deployed, [])
     folder.mkdir(parents=True, exist_ok=True)
     if not resume and (folder / "state.npz").exists():
@@ -71,7 +72,7 @@ def train(
     (_train_on_torch if on_torch else _train_on_keras)(run, resume, part, parts)
     if part == 0 and run.finished:
         with hosts.alone():
-            run.calibrate(load_keras(folder / "model.keras"))
+            run.calibrate()
     return run
 
 
