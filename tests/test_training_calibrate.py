@@ -27,6 +27,13 @@ def test_temperature_and_bias_are_found_again() -> None:
     assert metrics.reliability(found.apply(wrong), labels).error < 0.015
 
 
+def test_a_network_that_is_wrong_is_weakened_and_not_turned_round() -> None:
+    right, labels = _answers(2_000)
+    reversed_ = (1 / right) / (1 / right).sum(axis=1, keepdims=True)
+    found = calibrate.fit(reversed_.astype(np.float32), labels, np.eye(7)[labels])
+    assert found.sharpness == calibrate.SHARPNESS_MIN
+
+
 def test_calibrating_twice_changes_nothing() -> None:
     scores, labels = _answers(500)
     wrong = scores**3 / (scores**3).sum(axis=1, keepdims=True)

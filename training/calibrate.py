@@ -16,6 +16,8 @@ from edge.labels import EMOTIONS
 BIAS_ROWS = 4.0
 """How strongly a bias is held at 0: as by so many rows that speak against it. Disgust has about twenty rows."""
 NEWTON_STEPS = 50
+SHARPNESS_MIN = 0.1
+"""What a network says may be weakened, and never turned round: one that has learned nothing may rank emotions wrongly."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +50,7 @@ def fit(
     logits = _logits(scores)
     _, bias = _least_loss(logits, targets, np.zeros(len(EMOTIONS)), BIAS_ROWS)
     sharpness, _ = _least_loss(logits, np.eye(len(EMOTIONS))[labels], bias, bias_rows=1e12)
-    return Calibration(sharpness, bias)
+    return Calibration(max(sharpness, SHARPNESS_MIN), bias)
 
 
 def _least_loss(
