@@ -85,6 +85,7 @@ class EventFile:
             _sync_folder(folder)
             if behind:
                 self._move(behind)
+            self._earlier = self.highest if self.count else 0
         except BaseException as error:
             self.close()
             raise _explained(error) from error
@@ -130,10 +131,10 @@ class EventFile:
         oldest = self.after(0, BATCH)
         return [row.number for row in oldest if row.at < at] if oldest and oldest[0].at < at else []
 
-    def redate(self, number: int, seconds: float) -> None:
-        """The rows from `number` on were kept so much later than was thought."""
+    def redate(self, seconds: float) -> None:
+        """The rows that came since this file was opened were kept so much later than was thought."""
         with self._transaction():
-            self._connection.execute("UPDATE events SET at = at + ? WHERE number >= ?", (seconds, number))
+            self._connection.execute("UPDATE events SET at = at + ? WHERE number > ?", (seconds, self._earlier))
 
     def sync(self) -> None:
         """Return when the medium has what was committed. Reading may go on in another thread."""
@@ -199,10 +200,13 @@ def _explained(error: BaseException) -> BaseException:
 def open_or_begin(folder: Path, behind: int = 0) -> EventFile:
     """The folder's file; one that is damaged is put aside, and a new one begun."""
     try:
-        return EventFile(folder, behind)
+        file = EventFile(folder, behind)
     except DamagedError as error:
         log.error("%s is damaged (%s): put aside as %s, a new one is begun", folder, error, put_aside(folder))
         return EventFile(folder, behind)
+    if file.count:
+        log.info("%d events of an earlier run wait in %s", file.count, folder)
+    return file
 
 
 def put_aside(folder: Path) -> Path:

@@ -21,8 +21,8 @@ from edge.waiting import Waiting
 
 log = logging.getLogger(__name__)
 
-MEMORY_BYTES_MAX = 8_000_000  # of events without a folder, or while the disk takes nothing
 TIDY_S = 10.0  # between looks for events that are too old, and at a folder that cannot be used
+CLOCK_S = 60.0  # a clock that was set by less is not heeded
 
 
 class Spool:
@@ -37,7 +37,7 @@ class Spool:
         self._config = config
         self._folder = state_folder(config)
         self._began_at, self._began_monotonic = time.time(), time.monotonic()
-        self._fresh = Waiting(config.max_events, min(config.max_mb * 1e6, MEMORY_BYTES_MAX))  # not in the file
+        self._fresh = Waiting(config.max_events, config.max_mb * 1e6)  # not in the file
         self._gone: set[int] = set()  # acknowledged, and still in the file
         self._highest_gone = 0
         self._seen = 0  # the highest number that `after` gave
@@ -139,23 +139,20 @@ class Spool:
         }
 
     def _now(self) -> float:
-        # UTC seconds that do not jump when a board without a clock of its own learns the time.
+        # UTC seconds; they jump only together with the times of this run's events.
         return self._began_at + time.monotonic() - self._began_monotonic
 
     # Everything below works on the file.
 
     def _open(self, folder: Path) -> EventFile | None:
         try:
-            file = open_or_begin(folder, self._seen)
+            return open_or_begin(folder, self._seen)
         except InUseError:
             raise ServiceUnavailableError(f"spool.folder: {folder}: another emotiond uses it") from None
         except (OSError, sqlite3.Error, DamagedError) as error:
             self._failed(f"cannot be used: {error}")
             self._retry_at = time.monotonic() + TIDY_S
             return None
-        if file.count:
-            log.info("%d events of an earlier run wait in %s", file.count, folder)
-        return file
 
     def _open_late(self, folder: Path) -> None:
         """What was given already keeps its number; behind it come the file's events, and then what is newer."""
@@ -200,6 +197,7 @@ class Spool:
 
     def _store(self) -> None:
         """Write what is fresh."""
+        self._heed_clock()
         with self._lock:
             rows = self._fresh.after(0)
         if self._file is None or not rows:
@@ -215,6 +213,16 @@ class Spool:
                     self._highest_gone = max(self._highest_gone, row.number)
         self._works_again()
         self._bound()
+
+    def _heed_clock(self) -> None:
+        """When a board without a clock of its own has learned the time, this run's events are as old as before."""
+        ahead = time.time() - self._now()
+        if self._file is not None and abs(ahead) > CLOCK_S:
+            self._file.redate(ahead)
+            with self._lock:
+                self._fresh.redate(ahead)
+                self._began_at += ahead
+            self._dirty = True
 
     def _settle(self) -> None:
         """At most once in `sync_s`: remove what was acknowledged, hold to the limits, have the medium synced."""

@@ -5,13 +5,15 @@ from collections import OrderedDict
 
 from edge.eventfile import Row
 
+BYTES_MAX = 8_000_000  # whatever the settings say: a device has little memory
+
 
 class Waiting:
     """Rows in order, bounded in number and bytes. Not thread-safe."""
 
     def __init__(self, count_max: int, bytes_max: float) -> None:
         self._rows: OrderedDict[int, Row] = OrderedDict()
-        self._count_max, self._bytes_max = count_max, bytes_max
+        self._count_max, self._bytes_max = count_max, min(bytes_max, BYTES_MAX)
         self.next = 1
         """The number of the next row."""
         self.bytes = 0

@@ -87,6 +87,29 @@ def test_what_is_too_old_goes_and_is_counted(tmp_path: Path, open_spool) -> None
     assert spool.drops["events_expired"] == 2
 
 
+def test_events_of_a_board_that_learned_the_time_late_are_not_too_old_for_the_next_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, behind = time.time, 30 * 86400
+    earlier = EventFile(tmp_path)
+    earlier.add([Row(1, real() - 9000, TOPIC, b"old")])
+    earlier.close()
+    settings = SpoolConfig(folder=tmp_path, max_age_s=3600)
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: real() - behind)
+        with Spool(settings) as spool:
+            spool.append(TOPIC, "before")
+            spool.flush(10)
+            patched.setattr(time, "time", real)
+            spool.append(TOPIC, "after")
+            wait_for(lambda: spool.drops["events_expired"] == 1, "the old one is known to be old")
+            assert texts(spool) == ["before", "after"]
+    with Spool(settings) as following:
+        time.sleep(0.2)
+        assert texts(following) == ["before", "after"]
+        assert not any(following.drops.values())
+
+
 def test_the_next_process_goes_on_where_the_one_before_ended(tmp_path: Path) -> None:
     with Spool(SpoolConfig(folder=tmp_path)) as first:
         for text in "abc":
