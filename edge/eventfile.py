@@ -4,6 +4,7 @@ Two costs are kept apart. A commit hands rows to the kernel, which takes microse
 `sync` makes the medium have them, which wears an SD card and may take long; it outlives a power cut.
 """
 
+import logging
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,11 +12,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from edge.config import SpoolConfig
+
+log = logging.getLogger(__name__)
+
 NAME = "events.db"
 # A row has about 600 bytes; every commit writes whole pages.
 PAGE_BYTES = 1024
 # Past this size of the log its pages go to the database, each once however often it was written meanwhile.
 LOG_BYTES_MAX = 1_000_000
+BATCH = 1000  # rows read at once when many go
 BEGINNING = """
 PRAGMA locking_mode = EXCLUSIVE;  -- before the first access: no shared memory, and no second process
 PRAGMA page_size = {page};
@@ -26,6 +32,14 @@ PRAGMA cache_size = -256;  -- KiB
 CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, at REAL NOT NULL, topic TEXT NOT NULL,
                                    payload BLOB NOT NULL);
 """
+
+
+def state_folder(config: SpoolConfig) -> Path | None:
+    """Where events are kept; None is in memory. systemd's StateDirectory= is the default."""
+    if config.folder is not None:
+        return config.folder
+    folders = os.environ.get("STATE_DIRECTORY", "")
+    return Path(folders.split(":")[0]) if folders else None
 
 
 class Row(NamedTuple):
@@ -48,10 +62,10 @@ class InUseError(Exception):
 class EventFile:
     """Rows on disk. Not thread-safe. Raises DamagedError, InUseError, or OSError and sqlite3.Error for all else.
 
-    Every method that changes rows is one transaction.
+    Every method that changes rows is one transaction. Rows that are there get numbers behind `behind`, in their order.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, behind: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / NAME
         self.written = 0
@@ -69,6 +83,9 @@ class EventFile:
             self._log = os.open(f"{self.path}-wal", os.O_RDONLY)
             self._empty_log()
             _sync_folder(folder)
+            if behind:
+                self._move(behind)
+            self._earlier = self.highest if self.count else 0
         except BaseException as error:
             self.close()
             raise _explained(error) from error
@@ -102,6 +119,23 @@ class EventFile:
         self.bytes -= sum(sizes.values())
         return len(sizes)
 
+    def excess(self, count_max: int, bytes_max: float) -> list[int]:
+        """The oldest rows past these limits, or the first of them where they are many."""
+        if self.count <= count_max and self.bytes <= bytes_max:
+            return []
+        too_large = int((1 - bytes_max / max(1, self.bytes)) * self.count)
+        return [row.number for row in self.after(0, min(max(1, self.count - count_max, too_large), BATCH))]
+
+    def older(self, at: float) -> list[int]:
+        """The rows that were kept before `at`, or some of them; none if the oldest was not."""
+        oldest = self.after(0, BATCH)
+        return [row.number for row in oldest if row.at < at] if oldest and oldest[0].at < at else []
+
+    def redate(self, seconds: float) -> None:
+        """The rows that came since this file was opened were kept so much later than was thought."""
+        with self._transaction():
+            self._connection.execute("UPDATE events SET at = at + ? WHERE number > ?", (seconds, self._earlier))
+
     def sync(self) -> None:
         """Return when the medium has what was committed. Reading may go on in another thread."""
         assert self._log is not None
@@ -121,6 +155,13 @@ class EventFile:
             os.close(self._log)
             self._log = None
         self._connection.close()
+
+    def _move(self, behind: int) -> None:
+        with self._transaction():
+            # By way of negative numbers, so that no two rows ever have the same.
+            self._connection.execute("UPDATE events SET number = -number")
+            self._connection.execute("UPDATE events SET number = ? - number", (behind,))
+        self.highest += behind
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -154,6 +195,18 @@ def _explained(error: BaseException) -> BaseException:
     if isinstance(error, sqlite3.DatabaseError):
         return DamagedError(str(error))
     return error
+
+
+def open_or_begin(folder: Path, behind: int = 0) -> EventFile:
+    """The folder's file; one that is damaged is put aside, and a new one begun."""
+    try:
+        file = EventFile(folder, behind)
+    except DamagedError as error:
+        log.error("%s is damaged (%s): put aside as %s, a new one is begun", folder, error, put_aside(folder))
+        return EventFile(folder, behind)
+    if file.count:
+        log.info("%d events of an earlier run wait in %s", file.count, folder)
+    return file
 
 
 def put_aside(folder: Path) -> Path:

@@ -5,34 +5,24 @@ at most once in `sync_s`; what is sent has been written before. So a killed proc
 which takes some milliseconds, and a power cut at most what came in the last `sync_s`.
 """
 
-import itertools
 import logging
-import os
 import sqlite3
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from edge.config import SpoolConfig
 from edge.errors import ServiceUnavailableError
-from edge.eventfile import DamagedError, EventFile, InUseError, Row, put_aside
+from edge.eventfile import DamagedError, EventFile, InUseError, Row, open_or_begin, put_aside, state_folder
+from edge.waiting import Waiting
 
 log = logging.getLogger(__name__)
 
-MEMORY_BYTES_MAX = 8_000_000  # of events without a folder, or while the disk takes nothing
-BATCH = 1000  # rows read at once when many go
-TIDY_S = 10.0  # between looks for events that are too old, while nothing else happens
-
-
-def state_folder(config: SpoolConfig) -> Path | None:
-    """Where events are kept; None is in memory. systemd's StateDirectory= is the default."""
-    if config.folder is not None:
-        return config.folder
-    folders = os.environ.get("STATE_DIRECTORY", "")
-    return Path(folders.split(":")[0]) if folders else None
+TIDY_S = 10.0  # between looks for events that are too old, and at a folder that cannot be used
+CLOCK_S = 60.0  # a clock that was set by less is not heeded
 
 
 class Spool:
@@ -47,10 +37,10 @@ class Spool:
         self._config = config
         self._folder = state_folder(config)
         self._began_at, self._began_monotonic = time.time(), time.monotonic()
-        self._fresh: OrderedDict[int, Row] = OrderedDict()  # not in the file, in order
-        self._fresh_bytes = 0
+        self._fresh = Waiting(config.max_events, config.max_mb * 1e6)  # not in the file
         self._gone: set[int] = set()  # acknowledged, and still in the file
         self._highest_gone = 0
+        self._seen = 0  # the highest number that `after` gave
         self._lock = threading.Lock()  # guards these; never held while the disk works
         self._file: EventFile | None = None
         self._file_lock = threading.Lock()  # guards the file; taken before the other
@@ -59,14 +49,13 @@ class Spool:
         self._sync_due_at = 0.0
         self.overflowed, self.expired, self.damaged, self.write_failures, self._syncs = 0, 0, 0, 0, 0
         self._measured = (time.monotonic(), 0, 0)
-        self._closing = False
+        self._closing = threading.Event()
         self.failure: BaseException | None = None  # what ended the writing thread
         self._work = threading.Event()
+        self._retry_at = 0.0  # the folder, while there is no file
         if self._folder is not None:
             self._file = self._open(self._folder)
-        self._numbers = itertools.count(self._file.highest + 1 if self._file else 1)
-        if len(self):
-            log.info("%d events of an earlier run wait in %s", len(self), self._folder)
+            self._fresh.next = self._file.highest + 1 if self._file else 1
         self._thread = threading.Thread(target=self._run, name="spool", daemon=True)
 
     def __enter__(self) -> "Spool":
@@ -74,26 +63,22 @@ class Spool:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._closing = True
+        self._closing.set()
         self._work.set()
-        if self._file is not None:
+        if self._folder is not None:
             self._thread.join(timeout=1.0)  # a medium that hangs must not hold up the end
         if self._fresh:
             log.warning("%d events that the broker did not get are lost with this process; see spool.folder", len(self))
 
     def __len__(self) -> int:
-        in_file = self._file.count - len(self._gone) if self._file else 0
+        in_file = file.count - len(self._gone) if (file := self._file) else 0
         return max(0, in_file) + len(self._fresh)
 
     def append(self, topic: str, message: str) -> None:
         """Keep a message behind all others. Never waits for the disk."""
-        row = Row(next(self._numbers), self._now(), topic, message.encode())
+        payload = message.encode()
         with self._lock:
-            self._fresh[row.number] = row
-            self._fresh_bytes += len(row.payload)
-            while len(self._fresh) > self._config.max_events or self._fresh_bytes > self._memory_max:
-                self._forget(next(iter(self._fresh)))
-                self.overflowed += 1
+            self.overflowed += self._fresh.append(self._now(), topic, payload)
         self._work.set()
         if self._file is None or self._problem is not None:
             self.on_stored()
@@ -119,15 +104,15 @@ class Spool:
             if self._file is None or self._problem is not None:
                 last = rows[-1].number if rows else number
                 with self._lock:
-                    newer = (row for row in self._fresh.values() if row.number > last)
-                    rows += itertools.islice(newer, limit - len(rows))
+                    rows += self._fresh.after(last, limit - len(rows))
+            self._seen = max(self._seen, rows[-1].number if rows else 0)
         return rows
 
     def remove(self, number: int) -> None:
         """The message arrived. One that was dropped meanwhile is no error."""
         with self._lock:
             if number in self._fresh:
-                self._forget(number)
+                self._fresh.forget(number)
             elif self._file is not None:
                 self._gone.add(number)
                 self._highest_gone = max(self._highest_gone, number)
@@ -147,38 +132,37 @@ class Spool:
         seconds = max(now - before_at, 1e-3)
         return {
             "on_disk": file is not None and self._problem is None,
-            "bytes": self._fresh_bytes + (file.bytes if file else 0),
+            "bytes": self._fresh.bytes + (file.bytes if file else 0),
             "written_bytes_per_s": round(max(0, written - before_written) / seconds),
             "syncs_per_s": round((self._syncs - before_syncs) / seconds, 2),
             "write_failures": self.write_failures,
         }
 
     def _now(self) -> float:
-        # UTC seconds that do not jump when a board without a clock of its own learns the time.
+        # UTC seconds; they jump only together with the times of this run's events.
         return self._began_at + time.monotonic() - self._began_monotonic
-
-    @property
-    def _memory_max(self) -> float:
-        return min(self._config.max_mb * 1e6, MEMORY_BYTES_MAX)
-
-    def _forget(self, number: int) -> None:
-        self._fresh_bytes -= len(self._fresh.pop(number).payload)
 
     # Everything below works on the file.
 
     def _open(self, folder: Path) -> EventFile | None:
         try:
-            try:
-                return EventFile(folder)
-            except DamagedError as error:
-                log.error("%s is damaged (%s): put aside as %s, a new one is begun", folder, error, put_aside(folder))
-                return EventFile(folder)
+            return open_or_begin(folder, self._seen)
         except InUseError:
             raise ServiceUnavailableError(f"spool.folder: {folder}: another emotiond uses it") from None
         except (OSError, sqlite3.Error, DamagedError) as error:
-            self.write_failures += 1
-            log.error("spool.folder: %s: cannot be used: %s; events wait in memory only", folder, error)
+            self._failed(f"cannot be used: {error}")
+            self._retry_at = time.monotonic() + TIDY_S
             return None
+
+    def _open_late(self, folder: Path) -> None:
+        """What was given already keeps its number; behind it come the file's events, and then what is newer."""
+        with self._file_lock:
+            if (file := self._open(folder)) is None:
+                return
+            with self._lock:
+                self._fresh.move(self._seen, by=file.highest - self._seen)
+                self._file, self._dirty = file, True
+        self._works_again()
 
     def _run(self) -> None:
         try:
@@ -187,11 +171,16 @@ class Spool:
             self.failure = failure
 
     def _write_and_settle(self) -> None:
-        while self._file is not None:
+        while self._folder is not None:
+            if self._file is None:
+                self._closing.wait(max(0.0, self._retry_at - time.monotonic()))
+                self._open_late(self._folder)
+                if self._file is None and not self._closing.is_set():
+                    continue
             idle = not self._dirty and self._problem is None
             self._work.wait(TIDY_S if idle else max(0.0, self._sync_due_at - time.monotonic()))
             self._work.clear()
-            closing = self._closing
+            closing = self._closing.is_set()
             due = closing or time.monotonic() >= self._sync_due_at
             if due or self._problem is None:
                 with self._file_lock:
@@ -208,22 +197,32 @@ class Spool:
 
     def _store(self) -> None:
         """Write what is fresh."""
-        assert self._file is not None
+        self._heed_clock()
         with self._lock:
-            rows = list(self._fresh.values())
-        if not rows:
+            rows = self._fresh.after(0)
+        if self._file is None or not rows:
             return
         self._file.add(rows)
         self._dirty = True
         with self._lock:
             for row in rows:
                 if row.number in self._fresh:
-                    self._forget(row.number)
+                    self._fresh.forget(row.number)
                 else:  # acknowledged, or pushed out, while it was written
                     self._gone.add(row.number)
                     self._highest_gone = max(self._highest_gone, row.number)
         self._works_again()
         self._bound()
+
+    def _heed_clock(self) -> None:
+        """When a board without a clock of its own has learned the time, this run's events are as old as before."""
+        ahead = time.time() - self._now()
+        if self._file is not None and abs(ahead) > CLOCK_S:
+            self._file.redate(ahead)
+            with self._lock:
+                self._fresh.redate(ahead)
+                self._began_at += ahead
+            self._dirty = True
 
     def _settle(self) -> None:
         """At most once in `sync_s`: remove what was acknowledged, hold to the limits, have the medium synced."""
@@ -257,18 +256,14 @@ class Spool:
     def _bound(self) -> None:
         """Drop the oldest rows past the limits."""
         assert self._file is not None
-        limit = self._config
-        while self._file.count > limit.max_events or self._file.bytes > limit.max_mb * 1e6:
+        limits = self._config.max_events, self._config.max_mb * 1e6
+        while self._file.excess(*limits):
             self._remove_gone()
-            too_many = self._file.count - limit.max_events
-            too_large = int((1 - limit.max_mb * 1e6 / max(1, self._file.bytes)) * self._file.count)
-            excess = max(1, too_many, too_large)
-            self.overflowed += self._file.remove([row.number for row in self._file.after(0, min(excess, BATCH))])
+            self.overflowed += self._file.remove(self._file.excess(*limits))
 
     def _drop_old(self) -> None:
         assert self._file is not None
-        while (oldest := self._file.after(0, BATCH)) and self._now() - oldest[0].at > self._config.max_age_s:
-            old = [row.number for row in oldest if self._now() - row.at > self._config.max_age_s]
+        while old := self._file.older(self._now() - self._config.max_age_s):
             self.expired += self._file.remove(set(old) - self._gone)
             self._file.remove(old)
 
@@ -279,11 +274,14 @@ class Spool:
         except DamagedError as error:
             self._begin_anew(str(error))
         except (OSError, sqlite3.Error, InUseError) as error:
-            self.write_failures += 1
-            if self._problem is None:
-                log.error("spool.folder: %s: %s; events wait in memory until it works again", self._folder, error)
-            self._problem = str(error)
+            self._failed(str(error))
         return None
+
+    def _failed(self, problem: str) -> None:
+        self.write_failures += 1
+        if self._problem is None:
+            log.error("spool.folder: %s: %s; events wait in memory until it works again", self._folder, problem)
+        self._problem = problem
 
     def _works_again(self) -> None:
         if self._problem is not None:
@@ -296,5 +294,7 @@ class Spool:
         self._gone.clear()
         log.error("%s is damaged (%s); its events are lost", self._file.path, problem)
         self._file.close()
-        put_aside(self._folder)
-        self._file = self._open(self._folder)
+        self._file = None
+        with suppress(OSError):  # it is tried again by the thread, which opens a new one
+            put_aside(self._folder)
+        self._work.set()

@@ -144,14 +144,14 @@ def test_it_is_installed_runs_keeps_its_settings_and_leaves_nothing(
     assert system.files() == []
 
 
-def test_it_is_not_mixed_with_an_installation_from_a_checkout(deb: Path, system: System) -> None:
-    pip = system.root / "opt/emotiond/bin/pip"
-    pip.parent.mkdir(parents=True)
-    pip.touch()
+@pytest.mark.parametrize("options", [[], ["--without-pip"]], ids=["whole", "broken off"])
+def test_it_is_not_mixed_with_an_installation_from_a_checkout(deb: Path, system: System, options: list[str]) -> None:
+    subprocess.run(["/usr/bin/python3", "-m", "venv", *options, system.root / "opt/emotiond"], check=True)
+    before = system.files()
     done = system.dpkg("--install", deb)
     assert done.returncode != 0
     assert "run systemd/uninstall there" in done.stderr
-    assert system.files() == ["opt/emotiond/bin/pip"]
+    assert system.files() == before
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 from conftest import wait_for
 from edge.config import SpoolConfig
 from edge.errors import ServiceUnavailableError
-from edge.eventfile import EventFile, Row
+from edge.eventfile import DamagedError, EventFile, Row
 from edge.spool import Spool
 
 TOPIC = "emotiond/pi/camera/events"
@@ -26,8 +26,8 @@ def open_spool() -> Iterator[Callable[..., Spool]]:
     """Opens a spool with these settings; it is closed at the end of the test."""
     with ExitStack() as stack:
 
-        def enter(**settings: object) -> Spool:
-            return stack.enter_context(Spool(SpoolConfig(**{"sync_s": 0.05, **settings})))
+        def enter(on_stored: Callable[[], None] = lambda: None, **settings: object) -> Spool:
+            return stack.enter_context(Spool(SpoolConfig(**{"sync_s": 0.05, **settings}), on_stored))
 
         yield enter
 
@@ -85,6 +85,29 @@ def test_what_is_too_old_goes_and_is_counted(tmp_path: Path, open_spool) -> None
     wait_for(lambda: len(spool) == 1, "only the young one is left")
     assert [row.number for row in spool.after(0, 9)] == [3]
     assert spool.drops["events_expired"] == 2
+
+
+def test_events_of_a_board_that_learned_the_time_late_are_not_too_old_for_the_next_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, behind = time.time, 30 * 86400
+    earlier = EventFile(tmp_path)
+    earlier.add([Row(1, real() - 9000, TOPIC, b"old")])
+    earlier.close()
+    settings = SpoolConfig(folder=tmp_path, max_age_s=3600)
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: real() - behind)
+        with Spool(settings) as spool:
+            spool.append(TOPIC, "before")
+            spool.flush(10)
+            patched.setattr(time, "time", real)
+            spool.append(TOPIC, "after")
+            wait_for(lambda: spool.drops["events_expired"] == 1, "the old one is known to be old")
+            assert texts(spool) == ["before", "after"]
+    with Spool(settings) as following:
+        time.sleep(0.2)
+        assert texts(following) == ["before", "after"]
+        assert not any(following.drops.values())
 
 
 def test_the_next_process_goes_on_where_the_one_before_ended(tmp_path: Path) -> None:
@@ -202,6 +225,96 @@ def test_a_folder_that_cannot_be_used_is_said_and_memory_serves(tmp_path: Path, 
     spool.append(TOPIC, "a")
     assert texts(spool) == ["a"]
     assert "cannot be used" in caplog.text
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.spool.TIDY_S", 0.2)
+
+
+@pytest.mark.parametrize("sent", [0, 2, 5])
+def test_a_folder_that_can_be_used_later_is_and_what_waits_there_is_sent(
+    tmp_path: Path, sent: int, caplog, open_spool, soon
+) -> None:
+    caplog.set_level("INFO")
+    with Spool(SpoolConfig(folder=tmp_path / "away")) as earlier:
+        for number in range(300):
+            earlier.append(TOPIC, f"old {number}")
+        earlier.flush(10)
+        for number in range(1, 300, 2):
+            earlier.remove(number)
+    old = [f"old {number}" for number in range(1, 300, 2)]
+    (tmp_path / "state").write_text("")  # as a file system that is not mounted yet
+    told = threading.Event()
+    spool = open_spool(folder=tmp_path / "state", on_stored=told.set)
+    for number in range(5):
+        spool.append(TOPIC, f"new {number}")
+    new = [f"new {number}" for number in range(5)]
+    seen = spool.after(0, sent) if sent else []
+    wait_for(lambda: spool.figures()["write_failures"] > 2, "it is tried again")
+    told.clear()
+    (tmp_path / "state").unlink()
+    (tmp_path / "away").rename(tmp_path / "state")
+    wait_for(lambda: spool.figures()["on_disk"] and not spool._fresh, "all is on disk")
+    assert told.wait(10)
+    # What is under way keeps its numbers; behind it all goes in the order in which it was.
+    last = seen[-1].number if seen else 0
+    assert texts(spool, last) == old + new[sent:]
+    for row in seen[:1]:
+        spool.remove(row.number)
+    spool.append(TOPIC, "newest")
+    spool.flush(10)
+    rest = new[1:sent] + old + new[sent:] + ["newest"]
+    wait_for(lambda: texts(spool) == rest, "what is acknowledged is gone, and nothing else")
+    assert (len(spool), set(spool.drops.values())) == (len(rest), {0})
+    assert caplog.text.count("cannot be used") == caplog.text.count(f"{tmp_path / 'state'} works again") == 1
+    spool.__exit__()
+    with Spool(SpoolConfig(folder=tmp_path / "state")) as following:
+        assert texts(following) == rest
+
+
+def test_a_late_folder_holds_to_its_limits(tmp_path: Path, open_spool, soon) -> None:
+    (tmp_path / "state").write_text("")
+    spool = open_spool(folder=tmp_path / "state", max_events=3)
+    for letter in "abcde":
+        spool.append(TOPIC, letter)
+    (tmp_path / "state").unlink()
+    wait_for(lambda: spool.figures()["on_disk"] and not spool._fresh, "all is on disk")
+    assert texts(spool) == ["c", "d", "e"]
+    assert spool.drops["events_overflowed"] == 2
+
+
+def test_a_folder_that_can_be_used_only_at_the_end_gets_all(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("")
+    with Spool(SpoolConfig(folder=tmp_path / "state")) as spool:
+        spool.append(TOPIC, "a")
+        (tmp_path / "state").unlink()
+    with Spool(SpoolConfig(folder=tmp_path / "state")) as following:
+        assert texts(following) == ["a"]
+
+
+def test_a_damaged_file_that_cannot_be_put_aside_ends_nothing(
+    tmp_path: Path, open_spool, monkeypatch: pytest.MonkeyPatch, soon
+) -> None:
+    spool = open_spool(folder=tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(EventFile, "__init__", _read_only)
+        patched.setattr("edge.spool.put_aside", _read_only)
+        patched.setattr(EventFile, "add", _damaged)
+        spool.append(TOPIC, "a")
+        wait_for(lambda: spool.figures()["write_failures"] > 1, "it is tried again")
+        assert texts(spool) == ["a"]
+    wait_for(lambda: spool.figures()["on_disk"] and not spool._fresh, "it is written")
+    assert texts(spool) == ["a"]
+    assert spool.failure is None
+
+
+def _read_only(*_: object) -> None:
+    raise OSError("read-only")
+
+
+def _damaged(*_: object) -> None:
+    raise DamagedError("malformed")
 
 
 def test_appending_does_not_wait_for_the_disk(tmp_path: Path, open_spool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ BIAS_ROWS = 4.0
 """How strongly a bias is held at 0: as by so many rows that speak against it. Disgust has about twenty rows."""
 NEWTON_STEPS = 50
 SHARPNESS_MIN = 0.1
-"""What a network says may be weakened, and never turned round: one that has learned nothing may rank emotions wrongly."""
+"""What a network says may be weakened, and never turned round: one that has learned nothing may have it backwards."""
 
 
 @dataclass(frozen=True, eq=False)
