@@ -17,7 +17,18 @@ WORKSTATION = {"tensorflow", "keras", "torch", "jax", "matplotlib", "training", 
 # From DESIGN: the contract, then what adapts the world to it, then what composes.
 LAYERS = [
     {"labels", "errors", "address", "console", "backoff", "commands", "quantization", "records", "quiet"},
-    {"preprocess", "settings", "cameraconfig", "config", "contract", "configfile", "clip", "eventfile", "spool"}
+    {
+        "preprocess",
+        "settings",
+        "cameraconfig",
+        "config",
+        "contract",
+        "configfile",
+        "clip",
+        "eventfile",
+        "spool",
+        "waiting",
+    }
     | {"motion", "minisign", "beside"},
     {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace", "discovery", "hearing", "snapshot"}
     | {"picamera", "picturefile"},

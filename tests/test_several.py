@@ -192,7 +192,7 @@ def test_it_is_ready_also_where_no_camera_is_there_yet_and_finds_them(
     for camera in cameras:
         camera.mode = "refuse"
     running = service(cameras=[entry("front", cameras[0].url), entry("door", cameras[1].url)])
-    assert (status(subscriber, "front"), status(subscriber, "door")) == ("offline", "offline")
+    wait_for(lambda: (status(subscriber, "front"), status(subscriber, "door")) == ("offline", "offline"), "both told")
     cameras[1].mode = "run"
     wait_for(lambda: status(subscriber, "door") == "online", "one is found")
     assert running.stop().count("cannot be opened") == 2
