@@ -119,7 +119,7 @@ def test_a_device_is_seen_from_its_first_face_to_its_death(
     page.locator("body.body--dark").wait_for()
     assert faults(page) == []
     page.set_viewport_size({"width": 360, "height": 740})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    wait_for(lambda: page.evaluate("document.documentElement.scrollWidth") <= 360, "the page is a phone's", LONG_S)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.tagName") in ("A", "BUTTON")
 
