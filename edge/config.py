@@ -166,7 +166,7 @@ def _digest(key: str, path: Path | None) -> str | None:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise ConfigError(f"{key}: cannot read {path}: {error.strerror}") from None
+        raise ConfigError(f"{key}: {path}: {error.strerror}") from None
 
 
 class HomeAssistantConfig(Settings):

@@ -181,10 +181,10 @@ class Dialer:
         # A fleet with one list spreads over its brokers; one device always begins with the same.
         self._at = zlib.crc32(client_id.encode()) % len(self._addresses)
         # Here and not at each connection: what is wrong in the settings is told at once, where it ends the program.
-        self._password = config.password
-        self._tls = tls_context(config) if config.use_tls else None
         self.secrets = config.secrets
         """What it was made with; others need another one."""
+        self._password = self.secrets[0]
+        self._tls = tls_context(config) if config.use_tls else None
         self._protocol: str = config.protocol
         self._spoken = False  # a broker has answered in it
 

@@ -1,11 +1,10 @@
 """Events and states to the broker. The loop leaves messages here and goes on; one thread sends them.
 
 What has to survive a connection stands here and not in the MQTT client: the spool of unacknowledged events, and
-the newest text of every retained topic, which is sent again on each new connection.
+the outbox with the newest text of every retained topic, which is sent again on each new connection.
 """
 
 import contextlib
-import itertools
 import logging
 import secrets
 import threading
@@ -24,6 +23,7 @@ from edge.discovery import Announcement
 from edge.errors import ServiceUnavailableError
 from edge.hearing import Hearing
 from edge.messages import Origin, Topics, dominant, emotion_message, encode, event_message, faces_message
+from edge.outbox import Outbox
 from edge.pipeline import Sight
 from edge.records import Event
 from edge.snapshot import Snapshots
@@ -57,18 +57,15 @@ class MqttLink:
         self._config, self._dialer, self._topics, self._spool = config, dialer, topics, spool
         self._cameras: list[str] = []
         self._snapshots: dict[str, Snapshots] = {}  # of each camera
-        self._retained: dict[str, str] = {}
-        self._passing: dict[tuple[str, str], str] = {}  # live messages: the newest of each topic and camera
-        self._unsent: dict[str, None] = {}  # retained topics that this connection was not given yet, in order
-        self._lock = threading.RLock()  # guards the three above
         self._work = threading.Event()
-        self._closing = self._said_refused = False
+        self._outbox = Outbox(wake=self._work.set)
         self._problem: str | None = None  # why there is no connection; None while there is one, or the first is tried
         self._in_flight: dict[int, int | None] = {}  # message id -> spool number; None for a retained state
-        self._last_sent, self._events_refused, self._live_dropped = 0, 0, 0
+        self._last_sent, self._events_refused = 0, 0
         self._heard_at = 0.0  # when the broker last acknowledged something, or had nothing to acknowledge
         self._live_due_at: dict[str, float] = {}  # of each camera
         self._shown: dict[str, tuple[str | None, int]] = {}  # dominant emotion and number of faces last told
+        self._said_refused = False
         self._instance = secrets.token_hex(4)  # tells our own words from those of another that has our name
         self._hearing = Hearing(topics, self._instance, on_command, self._announce)
         self._failure: BaseException | None = None
@@ -76,18 +73,15 @@ class MqttLink:
         self.use(cameras, announcement)
 
     def __enter__(self) -> "MqttLink":
-        self._set_state(self._topics.status, "online")
+        self._outbox.state(self._topics.status, "online")
         self._spool.on_stored = self._work.set
         self._thread.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
         self._spool.flush(FAREWELL_S / 4)  # so that no event follows `stopped`
-        with self._lock:  # at once: from now on events go first
-            self._closing = True
-            for camera in self._cameras:
-                self.camera_status(camera, "offline")
-            self._set_state(self._topics.status, "stopped")
+        cameras = {self._topics.of_camera(camera, "status"): "offline" for camera in self._cameras}
+        self._outbox.close({**cameras, self._topics.status: "stopped"})
         # Where no broker answers there is nobody to take leave of; a first connection may be on its way.
         self._thread.join(0.1 if self._problem is not None else FAREWELL_S + 0.2)
 
@@ -99,8 +93,9 @@ class MqttLink:
         self._hearing.birth_topic = announcement.birth_topic if announcement is not None else None
         self._announce()
         # An earlier process that was killed left a camera `online`; it is so only once a frame came.
-        old = self._snapshots
-        self._snapshots = {name: old.get(name) or Snapshots(self._config, self._topics, name) for name in cameras}
+        self._snapshots = {
+            camera: self._snapshots.get(camera) or Snapshots(self._config, self._topics, camera) for camera in cameras
+        }
         for camera in {*self._cameras} ^ {*cameras}:
             self.camera_status(camera, "offline")
             self._shown.pop(camera, None)
@@ -119,7 +114,7 @@ class MqttLink:
     @property
     def drops(self) -> dict[str, int]:
         """Messages that were not sent, by cause."""
-        return {**self._spool.drops, "events_refused": self._events_refused, "live_dropped": self._live_dropped}
+        return {**self._spool.drops, "events_refused": self._events_refused, "live_dropped": self._outbox.dropped}
 
     def publish(self, event: Event, origin: Origin) -> None:
         """Send an event, now or when the broker is back. When the spool is full its oldest event goes."""
@@ -132,40 +127,27 @@ class MqttLink:
         if shown != self._shown.get(camera):
             self._shown[camera] = shown
             message = emotion_message(sight.readings, sight.frame.wall_time, origin)
-            self._set_state(self._topics.of_camera(camera, "emotion"), encode(message))
+            self._outbox.state(self._topics.of_camera(camera, "emotion"), encode(message))
         now = time.monotonic()
         if self._config.live_rate_hz > 0 and now >= self._live_due_at.get(camera, 0.0):
             self._live_due_at[camera] = now + 1 / self._config.live_rate_hz
-            self._pass(self._topics.of_camera(camera, "faces"), camera, encode(faces_message(sight, origin)))
+            self._outbox.pass_on(self._topics.of_camera(camera, "faces"), camera, encode(faces_message(sight, origin)))
         if camera in self._snapshots and self._snapshots[camera].offer(sight.frame):
             self._work.set()
 
     def camera_status(self, camera: str, status: str) -> None:
         """Say `online`, `offline` or `paused` of a camera."""
-        self._set_state(self._topics.of_camera(camera, "status"), status)
+        self._outbox.state(self._topics.of_camera(camera, "status"), status)
 
     def stats(self, messages: Sequence[dict[str, Any]]) -> None:
         """Send the daemon's figures, of each camera."""
         more = {"spool": self._spool.figures(), "snapshots": self._config.snapshots}
         for message in messages:
-            self._pass(self._topics.stats, message["camera"], encode({**message, **more}))
+            self._outbox.pass_on(self._topics.stats, message["camera"], encode({**message, **more}))
 
     def _announce(self) -> None:
         if self._announcement is not None:
-            self._set_state(self._announcement.topic, self._announcement.payload)
-
-    def _set_state(self, topic: str, text: str) -> None:
-        with self._lock:
-            self._retained[topic] = text
-            self._unsent.pop(topic, None)  # to the end: `stopped` is the last that is heard of a device
-            self._unsent[topic] = None
-        self._work.set()
-
-    def _pass(self, topic: str, camera: str, text: str) -> None:
-        with self._lock:
-            self._live_dropped += (topic, camera) in self._passing
-            self._passing[topic, camera] = text
-        self._work.set()
+            self._outbox.state(self._announcement.topic, self._announcement.payload)
 
     # Everything below runs on the sending thread.
 
@@ -178,7 +160,7 @@ class MqttLink:
     def _connect_and_serve(self) -> None:
         backoff = Backoff(self._config.retry_min_s, self._config.retry_max_s, BRISK_FOR_S)
         rivalry = Backoff(self._config.retry_max_s, RIVAL_MAX_S)
-        while not self._closing:
+        while not self._outbox.closed:
             try:
                 # A cluster that lost a node may take its time: who asks again too soon has it begin anew elsewhere.
                 connection = self._dialer.dial(self._prepare, self._work.set, self._config.ack_timeout_s)
@@ -191,7 +173,7 @@ class MqttLink:
             began_at = time.monotonic()
             self._serve(connection)
             connection.close()
-            if connection.lost and not self._closing:
+            if connection.lost and not self._outbox.closed:
                 self._say(f"mqtt.broker: connection lost: {connection.end_reason}")
                 if time.monotonic() - began_at > STEADY_S:
                     backoff.reset()
@@ -212,17 +194,14 @@ class MqttLink:
         self._hearing.rival, subscribed = False, set[str]()
         self._subscribe(connection, subscribed)
         self._in_flight.clear()
-        # What was not acknowledged on the connection before is sent again, in order.
-        self._last_sent, self._heard_at = 0, time.monotonic()
-        with self._lock:
-            self._unsent = dict.fromkeys(self._retained)
-            self._live_dropped += len(self._passing)
-            self._passing.clear()  # from before the connection: stale
+        self._heard_at = time.monotonic()
+        self._last_sent = 0  # what was not acknowledged on the connection before is sent again, in order
+        self._outbox.begin_anew()
         deadline = float("inf")
         while not connection.lost and time.monotonic() < deadline:
             self._work.wait(CHECK_S if deadline == float("inf") else 0.05)
             self._work.clear()
-            closing = self._closing  # read before sending: what was left before it was set is sent too
+            closing = self._outbox.closed  # read before sending: what was left before it was set is sent too
             self._subscribe(connection, subscribed)
             self._take_acknowledgements(connection)
             late = time.monotonic() > deadline - FAREWELL_S / 2
@@ -231,10 +210,12 @@ class MqttLink:
                 connection.give_up(f"it acknowledged nothing for {self._config.ack_timeout_s:g} s")
             if closing:
                 deadline = min(deadline, time.monotonic() + FAREWELL_S)
-                if not self._in_flight and not self._unsent and (late or not self._spool.after(self._last_sent, 1)):
+                said = not self._in_flight and not self._outbox.unsent
+                if said and (late or not self._spool.after(self._last_sent, 1)):
                     return
-        for topic in [] if connection.lost else list(self._unsent):  # time is over: without acknowledgement, then
-            connection.publish(topic, self._retained[topic], qos=0, retain=True, signed=self._instance)
+        if not connection.lost:  # time is over: without acknowledgement, then
+            for topic, text in self._outbox.unsent:
+                connection.publish(topic, text, qos=0, retain=True, signed=self._instance)
 
     def _subscribe(self, connection: Connection, subscribed: set[str]) -> None:
         for topic in self._hearing.filters(connection.protocol, self._config.commands):
@@ -249,20 +230,15 @@ class MqttLink:
     def _send(self, connection: Connection, events: bool) -> None:
         room = max(0, connection.window - len(self._in_flight))
         rows = self._spool.after(self._last_sent, room) if events else []
-        with self._lock:
-            # States are the first to have room; at the end events are, so that none follows `stopped`.
-            free = room - len(rows) if self._closing else room
-            states = [(topic, self._retained[topic]) for topic in itertools.islice(self._unsent, free)]
-            for topic, _ in states:
-                del self._unsent[topic]
-            passing, self._passing = self._passing, {}
-        self._heard_at = self._heard_at if self._in_flight else time.monotonic()
+        states, passing = self._outbox.take(room, events=len(rows))
+        if not self._in_flight:
+            self._heard_at = time.monotonic()
         for row in rows[: room - len(states)]:
             self._in_flight[connection.publish(row.topic, row.payload, qos=1, retain=False)] = row.number
             self._last_sent = row.number
         for topic, text in states:
             self._in_flight[connection.publish(topic, text, qos=1, retain=True, signed=self._instance)] = None
-        for (topic, _), text in passing.items():
+        for topic, text in passing:
             connection.publish(topic, text, qos=0, retain=False)
         for snapshots in self._snapshots.values():
             snapshots.send(connection)
@@ -293,7 +269,7 @@ class MqttLink:
 
     def _wait(self, seconds: float) -> None:
         due_at = time.monotonic() + seconds
-        while not self._closing and (left := due_at - time.monotonic()) > 0:
+        while not self._outbox.closed and (left := due_at - time.monotonic()) > 0:
             # New messages wake this thread too; they cannot be sent now.
             self._work.wait(min(left, CHECK_S))
             self._work.clear()

@@ -16,7 +16,7 @@ WORKSTATION = {"tensorflow", "keras", "torch", "jax", "matplotlib", "training", 
 }
 # From DESIGN: the contract, then what adapts the world to it, then what composes.
 LAYERS = [
-    {"labels", "errors", "address", "console", "backoff", "commands", "quantization", "records", "quiet"},
+    {"labels", "errors", "address", "console", "backoff", "commands", "quantization", "records", "quiet"} | {"outbox"},
     {"preprocess", "settings", "cameraconfig", "config", "contract", "configfile", "clip", "eventfile", "spool"}
     | {"motion", "minisign", "beside", "waiting"},
     {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace", "discovery", "hearing", "snapshot"}
