@@ -71,3 +71,8 @@ def split_address(text: str) -> tuple[str, int | None]:
 def ffmpeg_name(path: Path) -> str:
     """A file's name as FFmpeg understands it: what stands before a colon in a relative one is a protocol to it."""
     return str(path.absolute())
+
+
+def why_no_host(error: OSError | UnicodeError) -> str:
+    """What is wrong with a host's name or address; a UnicodeError is of a name that cannot even be asked for."""
+    return getattr(error, "strerror", None) or "no host can have this name"

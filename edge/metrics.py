@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from wsgiref.simple_server import WSGIServer
 
+from edge.address import why_no_host
 from edge.config import MetricsConfig
 from edge.errors import ConfigError, ServiceUnavailableError
 from edge.messages import Origin, dominant
@@ -69,9 +70,10 @@ class Metrics:
             host = self._config.http_host
             try:
                 self._server = prometheus.start_http_server(port, host, self._registry)
-            except (OSError, UnicodeError) as error:  # UnicodeError: of names that cannot be asked for
-                problem = getattr(error, "strerror", None) or "no host can have this name"
-                raise ServiceUnavailableError(f"metrics.http_port: {host}:{port}: cannot listen: {problem}") from None
+            except (OSError, UnicodeError) as error:
+                raise ServiceUnavailableError(
+                    f"metrics.http_port: {host}:{port}: cannot listen: {why_no_host(error)}"
+                ) from None
         return self
 
     def __exit__(self, *exc: object) -> None:

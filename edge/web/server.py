@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from nicegui import app as nicegui_app
 from nicegui import ui
 
+from edge.address import why_no_host
 from edge.config import Config, MqttConfig
 from edge.errors import ConfigError, ServiceUnavailableError, UsageError
 from edge.watch import Subscriber
@@ -96,9 +97,10 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         socket.getaddrinfo(host or None, port, family)
-    except (socket.gaierror, UnicodeError) as error:  # UnicodeError: of names that cannot be asked for
-        problem = getattr(error, "strerror", None) or "no host can have this name"
-        raise ServiceUnavailableError(f"--host {host}: {problem}; it takes an address of this machine") from None
+    except (socket.gaierror, UnicodeError) as error:
+        raise ServiceUnavailableError(
+            f"--host {host}: {why_no_host(error)}; it takes an address of this machine"
+        ) from None
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
