@@ -24,18 +24,27 @@ def cells_of(frame: Frame) -> Cells:
     return np.asarray(cv2.resize(as_grey(sparse), (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def changed_part(before: Cells | None, now: Cells, frame: Frame) -> Box | None:
-    """The box, in pixels of the frame, around all cells that changed; None if hardly any did.
+def has_changed(before: Cells | None, now: Cells) -> bool:
+    """Whether more than hardly any cells did.
 
     before: the cells of an earlier frame; None, or those of another resolution, means that all has changed.
     """
+    return before is None or before.shape != now.shape or cv2.countNonZero(_changes(before, now)) > STILL_CELLS
+
+
+def changed_part(before: Cells | None, now: Cells, frame: Frame) -> Box | None:
+    """The box, in pixels of the frame, around all cells that changed; None if hardly any did, as `has_changed`."""
+    if not has_changed(before, now):
+        return None
     if before is None or before.shape != now.shape:
         return frame.whole
-    changed = cv2.absdiff(before, now) >= CELL_CHANGE
-    if np.count_nonzero(changed) <= STILL_CELLS:
-        return None
-    rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
+    column, row, columns, rows = cv2.boundingRect(_changes(before, now))
     width, height = frame.size
-    left, right = columns[0] * width // now.shape[1], -(-(columns[-1] + 1) * width // now.shape[1])
-    top, bottom = rows[0] * height // now.shape[0], -(-(rows[-1] + 1) * height // now.shape[0])
-    return Box(int(left), int(top), int(right - left), int(bottom - top))
+    left, right = column * width // now.shape[1], -(-(column + columns) * width // now.shape[1])
+    top, bottom = row * height // now.shape[0], -(-(row + rows) * height // now.shape[0])
+    return Box(left, top, right - left, bottom - top)
+
+
+def _changes(before: Cells, now: Cells) -> Cells:
+    """Zero where a cell stayed as it was."""
+    return np.asarray(cv2.inRange(cv2.absdiff(before, now), CELL_CHANGE, 255), np.uint8)  # type: ignore[call-overload]

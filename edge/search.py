@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edge.config import SearchConfig
-from edge.motion import Cells, cells_of, changed_part
+from edge.motion import Cells, cells_of, changed_part, has_changed
 from edge.pipeline import FaceDetector
 from edge.records import SAME_FACE, Box, Face, Frame, distinct
 
@@ -95,7 +95,7 @@ class FaceSearch:
     def find(self, frame: Frame, known: Sequence[Box]) -> list[Face]:
         """The faces of the next frame. known: where faces were in the frame before."""
         cells, region = cells_of(frame), self._region(frame)
-        still = self._config.skip_still and changed_part(self._searched, cells, frame) is None
+        still = self._config.skip_still and not has_changed(self._searched, cells)
         self.moved = not still
         followed = self._faces if still else self._follow(frame, known, region)
         self._steady &= len(followed) >= len(known)
