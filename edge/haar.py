@@ -41,8 +41,8 @@ FINE_SIDE = 60  # px of a face
 FINE_REACH = 0.3  # of its side
 
 # The search near a known face, at its size alone: sweeps tell when a face has become larger or smaller. At first hardly
-# beside its place, since most faces hardly move between two frames. With this reach OpenCV looks at four windows, in two
-# thirds of the time that the sixteen of 0.06 take; on thirteen test clips both find the same faces.
+# beside its place, since most faces hardly move between two frames. With this reach OpenCV looks at four windows, in
+# two thirds of the time that the sixteen of 0.06 take; on thirteen test clips both find the same faces.
 FOLLOW_SIDE = 50  # px of the face; one for which the steps are single
 NEXT_TO = 0.03  # of its side
 
