@@ -21,7 +21,7 @@ from edge.errors import EmotiondError
 
 ROUNDS, PICTURES = 4, 240
 SIZE = (640, 480)  # px, of the pictures
-FRAMES_MIN = 600  # of a video: short clips are played again and again, so that the start does not count
+FRAMES_MIN = 2000  # of a video: short clips are played again and again, so that the start does not count
 TURN_S = 1.0  # at least, of decoding alone
 PORTRAIT = ROOT / "edge/assets/portrait.jpg"
 
