@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import io
 import json
+import logging
 import os
 import re
 import shutil
@@ -26,6 +27,8 @@ from edge.golden import NAME as GOLDEN
 from edge.golden import prove
 from edge.labels import EMOTIONS
 from edge.minisign import PublicKey
+
+log = logging.getLogger(__name__)
 
 MANIFEST, CARD = "manifest.json", "README.md"
 FILES = (NETWORK, GOLDEN, CARD)
@@ -137,7 +140,7 @@ class Store:
         self._folder = config.folder
 
     def current(self) -> Bundle | None:
-        """The installed bundle; None: the network that comes with emotiond."""
+        """The installed bundle; None: the network that comes with emotiond. Raises BadDataError for a damaged one."""
         return self._bundle(INSTALLED)
 
     def install(self, bundle: Bundle, downgrade: bool) -> None:
@@ -146,13 +149,18 @@ class Store:
         Raises UsageError if it is not newer; downgrade: take it all the same.
         """
         with self._locked():
-            current = self.current()
+            previous = self._target(INSTALLED)
+            try:
+                current = self.current()
+            except BadDataError as error:
+                log.warning("%s", error)
+                current, previous = None, self._target(PREVIOUS)
             if current is not None and bundle.version <= current.version and not downgrade:
                 raise UsageError(f"{bundle}: not newer than what is installed, {current}; --downgrade takes it")
             place = Path(tempfile.mkdtemp(prefix=f"{bundle.version}-{bundle.model_id}-", dir=self._folder))
             _write(bundle, place)
             place.chmod(0o755)  # the daemon is another user
-            self._point(place.name, self._target(INSTALLED))
+            self._point(place.name, previous)
 
     def rollback(self) -> Bundle | None:
         """Change `current` and `previous` about; returns what is current then. Raises UsageError."""
@@ -190,8 +198,13 @@ class Store:
         place = self._folder / name
         if not place.is_symlink():
             return None
-        manifest = json.loads((place / MANIFEST).read_bytes())
-        return Bundle(manifest["name"], manifest["version"], {each: (place / each).read_bytes() for each in FILES})
+        try:
+            manifest = json.loads((place / MANIFEST).read_bytes())
+            files = {each: (place / each).read_bytes() for each in FILES}
+            return Bundle(str(manifest["name"]), int(manifest["version"]), files)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            what = error.strerror if isinstance(error, OSError) else "its manifest is damaged"
+            raise BadDataError(f"{place}: what is installed cannot be read: {what}; install a bundle over it") from None
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

@@ -21,6 +21,7 @@ from edge.records import Frame
 
 log = logging.getLogger(__name__)
 
+STOP_S = 0.5  # for a read to return
 V4L_LIMIT = "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"
 
 
@@ -118,6 +119,7 @@ class LiveSource:
         self.name = without_secret(config.source)
         self._latest = LatestFrame(wake)
         self._stop = threading.Event()
+        self._stopped_at = 0.0
         self._problem: str | None = None  # why there are no frames now; None while there are
         self._advice = ADVICE
         self._first_frame_due_at = float("inf")
@@ -160,9 +162,15 @@ class LiveSource:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._stop.set()
+        self.stop()
         # A read that is stuck in a driver cannot be interrupted; the thread is a daemon, and ends with the process.
-        self._thread.join(timeout=0.5)
+        self._thread.join(timeout=max(0.0, self._stopped_at + STOP_S - time.monotonic()))
+
+    def stop(self) -> None:
+        """Begin to end. Of many sources that hang, those that were told at once take no longer than one."""
+        if not self._stop.is_set():
+            self._stopped_at = time.monotonic()
+            self._stop.set()
 
     def take(self, timeout: float) -> Frame | None:
         """The newest frame that was not taken yet, or None after `timeout` seconds."""

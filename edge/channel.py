@@ -71,6 +71,10 @@ class Channel:
         """Another network from now on; what is known of the faces stays."""
         self._pipeline.use(classifier)
 
+    def stop_source(self) -> None:
+        """Before it is left, and before others are: they end at the same time."""
+        self._source.stop()
+
     def leave_source(self) -> None:
         """Before another camera's is entered: it may be the same device."""
         self._sources.close()

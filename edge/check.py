@@ -1,5 +1,6 @@
 """`emotiond check`: proves model, camera and broker one by one, as the daemon would use them."""
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from edge.classifier import TfliteClassifier, installed_runtimes
 from edge.config import CameraConfig, Config
 from edge.connection import Dialer, passing_client_id
 from edge.errors import ConfigError, EmotiondError, EndOfStream, ServiceUnavailableError
+from edge.eventfile import NAME as EVENTS
 from edge.eventfile import DamagedError, EventFile, InUseError, state_folder
 from edge.golden import NAME, prove
 from edge.picamera import modules_found
@@ -100,6 +102,12 @@ def _prove_spool(config: Config) -> str:
     folder = state_folder(config.spool)
     if folder is None:
         return "events wait in memory only (spool.folder: null)"
+    if not (folder / EVENTS).exists():
+        # Not made here: it would be the user's who checks, root's perhaps, and not the daemon's.
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+            raise ConfigError(f"spool.folder: {folder}: cannot be used: {there} is no folder to write to")
+        return f"{folder}, 0 events wait"
     try:
         file = EventFile(folder)
     except InUseError:

@@ -154,6 +154,8 @@ def _watch(options: argparse.Namespace) -> int:
 
     settings = configfile.load(options.config, options.overrides).mqtt
     set_up_logging("info")
+    if settings.broker is None:
+        raise ConfigError("mqtt.broker: null: there is no broker to watch")
     # A wrong name should be told at once; later losses are waited out.
     Dialer(settings, passing_client_id("watch")).dial(lambda *_: None, lambda: None).close()
     signal.signal(signal.SIGTERM, signal.default_int_handler)

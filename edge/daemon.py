@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from typing_extensions import assert_never
@@ -26,8 +25,8 @@ from edge.golden import NAME, prove
 from edge.loop import Loop, Monitor, Wishes
 from edge.messages import Origin, Topics
 from edge.mqtt import MqttLink
-from edge.pipeline import FrameSource
-from edge.search import FaceSearch, sweep_threads
+from edge.plan import CameraPlan, Plan
+from edge.search import sweep_threads
 from edge.sinks import JsonLines, LineWriter
 from edge.spool import Spool
 from edge.watch import Subscriber
@@ -54,35 +53,11 @@ def run(
     `reread` gives the settings anew when `wishes.reload` is set.
     """
     with ExitStack() as stack:
-        writer = stack.enter_context(LineWriter(sys.stdout.fileno())) if print_events or watch else None
+        printer = LineWriter(sys.stdout.fileno(), hurries=lambda: wishes.stop)
+        writer = stack.enter_context(printer) if print_events or watch else None
         daemon = Daemon(stack, wishes, writer, print_events, watch)
         daemon.use(daemon.prepare(config))
         daemon.run(max_frames, reread)
-
-
-@dataclass(slots=True)
-class CameraPlan:
-    """One camera. A part that is None serves on as it is, in the channel that goes on."""
-
-    config: Config
-    """As it is for this camera."""
-    channel: Channel | None
-    search: FaceSearch | None
-    source: FrameSource | None
-
-
-@dataclass(slots=True)
-class Plan:
-    """New settings and the parts that they need, made but not begun. A part that is None serves on as it is."""
-
-    config: Config
-    cameras: list[CameraPlan]
-    classifier: TfliteClassifier | None
-    dialer: Dialer | None
-    mqtt: MqttConfig
-    """`config.mqtt`, with the address of the embedded broker if there is one."""
-    broker: EmbeddedBroker | None
-    """The embedded one, if it is used. It runs already: it may fail to."""
 
 
 class Daemon:
@@ -113,6 +88,8 @@ class Daemon:
         self._brokers, self._spools, self._metrics, self._links = places
 
     def _close_cameras(self) -> None:
+        for channel in self._channels:
+            channel.stop_source()
         for channel in self._channels:
             channel.close()
 
@@ -230,6 +207,10 @@ class Daemon:
         """End what will not go on; returns the names that no camera has any more, or that another has now."""
         going: list[str] = []
         plans = {id(each.channel): each for each in plan.cameras}
+        for channel in self._channels:
+            each = plans.get(id(channel))
+            if each is None or each.source is not None:
+                channel.stop_source()
         for channel in self._channels:
             each = plans.get(id(channel))
             renamed = each is None or each.config.camera.name != channel.name

@@ -19,19 +19,21 @@ from edge.beside import ahead
 from edge.config import CameraConfig
 from edge.errors import BadDataError, EndOfStream, InputNotFoundError
 from edge.luma import LumaVideo, as_luma, open_video
+from edge.picturefile import decode, load
 from edge.preprocess import usable
 from edge.records import Frame
 
 log = logging.getLogger(__name__)
 
 Image = npt.NDArray[np.uint8]
-Pictures = Iterator[tuple[float, Image | None]]  # seconds from the start, and the picture if it could be decoded
+Pictures = Iterator[tuple[float, Image | BadDataError]]  # seconds from the start, and the picture or what is wrong
 
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 ROOM = 8  # pictures that wait to be taken: decoding goes on while the first search takes its time
 LATE_MAX_S = 1.0
 DAMAGED_FRAMES_MAX = 10_000  # in a row; containers may promise any number
 STEP_BACK_MAX_S, STEP_MAX_S = 0.5, 10.0  # of a recording's time; further steps lead into another recording behind it
+FRAME_STAMP = getattr(cv2, "CAP_PROP_PTS", None)  # in frames of the mean rate; OpenCV has it from 4.11 on
 FALLBACK_FPS = 15.0  # for pictures without a rate, and for files that state none
 
 
@@ -92,6 +94,9 @@ class FileSource:
     def thin(self, every: int) -> None:
         """Declined: a file's events do not depend on how hot the device is."""
 
+    def stop(self) -> None:
+        """Nothing here takes time."""
+
     def __enter__(self) -> "FileSource":
         self._opened_at, self._opened_wall = time.monotonic(), _utc_now()
         if not self._realtime:
@@ -132,19 +137,20 @@ class FileSource:
     def _in_turn(self) -> Iterator[tuple[float, Image]]:
         """What is taken, pass after pass, with its seconds from the start of the first."""
         taken, position_s, pass_began_at_s, taken_at_s = 0, 0.0, 0.0, -float("inf")
+        problem = BadDataError("it is empty")
         while True:
             taken_before = taken
             for in_pass_s, image in self._open():
                 position_s = pass_began_at_s + in_pass_s
-                if image is None:
-                    self._undecodable += 1
+                if isinstance(image, BadDataError):
+                    self._undecodable, problem = self._undecodable + 1, image
                 elif position_s - taken_at_s < self._interval_s:
                     self._over_max_fps += 1
                 else:
                     taken, taken_at_s = taken + 1, position_s
                     yield position_s, image
             if not taken:
-                raise BadDataError(f"camera.source: {self._name}: no picture in it can be decoded")
+                raise BadDataError(f"camera.source: {self._name}: no picture in it can be decoded: {problem}")
             if not self._loop or taken == taken_before:
                 if self._undecodable:
                     log.warning("%s: %d pictures could not be decoded", self._name, self._undecodable)
@@ -177,16 +183,18 @@ def _natural_order(path: Path) -> list[tuple[int, str]]:
 
 
 def _read_pictures(paths: list[Path], fps: float, colour: bool) -> Pictures:
-    how = cv2.IMREAD_COLOR if colour else cv2.IMREAD_GRAYSCALE
     for index, path in enumerate(paths):
         try:
-            # In 8 bits and upright: a camera's own EXIF rotation is applied.
-            yield index / fps, usable(cv2.imread(str(path), how))
-        except cv2.error:  # a header that promises more than OpenCV's limit on pixels
-            yield index / fps, None
+            yield index / fps, decode(load(path), grey=not colour)
+        except BadDataError as error:
+            yield index / fps, error
 
 
 def _open_video(path: Path, colour: bool) -> cv2.VideoCapture | LumaVideo:
+    try:
+        path.open("rb").close()
+    except OSError as error:  # OpenCV would not say why
+        raise BadDataError(f"camera.source: {path}: cannot be read: {error.strerror}") from None
     capture = open_video(path)
     if not capture.isOpened():
         raise BadDataError(f"camera.source: {path}: not a video that OpenCV can read")
@@ -212,9 +220,12 @@ def _read_video(path: Path, capture: cv2.VideoCapture | LumaVideo) -> Pictures:
                 shift_s = position_s + 1 / fps - stamp_s
             position_s = max(stamp_s + shift_s, position_s + 0.01 / fps) if count else 0.0
             count += 1
-            yield position_s, usable(capture.retrieve()[1])
-        # Containers without an index promise an estimate, some a negative number.
-        if count < promised * 0.9:
+            image = usable(capture.retrieve()[1])
+            yield position_s, BadDataError("damaged") if image is None else image
+        # Containers without an index promise an estimate, some a negative number. Matroska's is made of its mean rate
+        # and its end time: a piece that was cut from a recording begins behind many frames that it does not have.
+        reached = 0.0 if FRAME_STAMP is None else capture.get(FRAME_STAMP) + 1
+        if max(count, reached) < promised * 0.9:
             log.warning("%s: ends early: %d of %d frames could be read", path, count, promised)
     finally:
         capture.release()

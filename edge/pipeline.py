@@ -35,6 +35,9 @@ class FrameSource(Protocol):
     def thin(self, every: int) -> None:
         """Give only one of so many frames, to spare the processor; a source that drops nothing may decline."""
 
+    def stop(self) -> None:
+        """Begin to end, where that takes time; leaving it waits."""
+
     def take(self, timeout: float) -> Frame | None:
         """The next frame, or None if there is none within `timeout` seconds. Raises EndOfStream."""
 

@@ -163,6 +163,22 @@ def test_no_downgrade_without_a_flag(make, model, used) -> None:
     assert used() == network_id(old)
 
 
+def test_a_sound_bundle_can_be_installed_over_a_damaged_one(make, model, used, tmp_path: Path) -> None:
+    one, two, three = make(1), make(2), make(3)
+    assert model("install", one)[0] == 0
+    assert model("install", two)[0] == 0
+    (tmp_path / "store/current/manifest.json").write_text("{")
+    code, _, err = model("install", three)
+    assert (code, err.count("\n"), "manifest is damaged" in err) == (0, 1, True)
+    assert used() == network_id(three)
+    assert model("rollback")[0] == 0
+    assert used() == network_id(one), "the damaged one is not what to go back to"
+    shutil.rmtree((tmp_path / "store/current").resolve())
+    code, _, err = model("install", three)
+    assert (code, "No such file" in err) == (0, True)
+    assert used() == network_id(three)
+
+
 def test_nothing_unsigned_without_a_flag(make, model, used, signer: Signer) -> None:
     bundle = make(1)
     signature = bundle.with_name(bundle.name + ".minisig")

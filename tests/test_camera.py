@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -14,7 +15,7 @@ import pytest
 from conftest import wait_for
 from edge import clip
 from edge.app import build_source
-from edge.camera import LatestFrame, is_live
+from edge.camera import STOP_S, LatestFrame, is_live
 from edge.config import CameraConfig
 from edge.errors import BadDataError, EndOfStream, InputNotFoundError, ServiceUnavailableError
 from edge.preprocess import as_grey, usable
@@ -219,3 +220,44 @@ def test_a_camera_that_is_not_there_is_named_without_its_password(source: int | 
     assert "camera.source: " in str(caught.value)
     assert "s3cret" not in str(caught.value)
     wait_for(lambda: threading.active_count() == threads, "the capture thread ends")
+
+
+def test_many_cameras_that_hang_end_as_soon_as_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections, and never answers
+        config = CameraConfig(source=f"http://127.0.0.1:{silent.getsockname()[1]}/x.mjpg", timeout_s=1)
+        sources = [build_source(config) for _ in range(8)]  # OpenCV opens one stream after another
+        for source in sources:
+            source.__enter__()
+        silent.accept()[0].close()
+        began_at = time.monotonic()
+        for source in sources:
+            source.stop()
+        sources[0].__exit__(None, None, None)
+        one_s = time.monotonic() - began_at
+        for source in sources[1:]:
+            source.__exit__(None, None, None)
+        assert time.monotonic() - began_at < 4 * max(one_s, STOP_S), "not one after another"
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="needs ffmpeg")
+def test_a_piece_of_a_recording_does_not_end_early(
+    tmp_path: Path, video: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cut = ["-f", "segment", "-segment_time", "2", "-segment_format", "matroska", str(tmp_path / "piece%d.mkv")]
+    subprocess.run(["ffmpeg", "-v", "error", "-i", str(video), "-c:v", "mpeg4", "-g", "5", *cut], check=True)
+    pieces = sorted(tmp_path.glob("piece*.mkv"))
+    assert len(pieces) > 2
+    for piece in pieces:
+        assert frames_of(CameraConfig(source=str(piece)))
+    assert caplog.messages == []
+
+
+def test_what_may_not_be_read_is_told_as_such(tmp_path: Path, video: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    shutil.copy(video, tmp_path / "video.avi")
+    (tmp_path / "picture.png").write_bytes(b"")
+    for path in tmp_path.iterdir():
+        path.chmod(0)
+        with pytest.raises(BadDataError, match="cannot be read: Permission denied"):
+            frames_of(CameraConfig(source=str(path)))

@@ -36,6 +36,7 @@ def test_the_folder_of_the_spool_is_proved(tmp_path: Path) -> None:
     assert check(config.model_copy(update={"spool": SpoolConfig(folder=tmp_path / "new")}), out) == 0
     assert check(config.model_copy(update={"spool": SpoolConfig(folder=tmp_path / "file/x")}), out) == 78
     assert f"spool      ok    {tmp_path}/new, 0 events wait" in out.getvalue()
+    assert not (tmp_path / "new").exists(), "it would belong to who checks, not to the daemon"
     assert f"spool      FAIL  spool.folder: {tmp_path}/file/x: cannot be used" in out.getvalue()
 
 

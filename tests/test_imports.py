@@ -25,7 +25,7 @@ LAYERS = [
     | {"draw", "output", "videofile", "metrics"},
     {"capture", "files", "golden", "channel", "forget", "timeline", "fleet_devices", "fleet_reader"},
     {"camera"},
-    {"loop", "app"},
+    {"loop", "app", "plan"},
     {"daemon"},
     {"check", "stills", "fleet", "bundle", "video", "preview", "web"},
     {"fleet_commands", "people_commands"},

@@ -83,3 +83,8 @@ def test_a_broker_that_hangs_up_on_the_subscription_is_told_once_and_left_in_pea
         time.sleep(0.5)
         assert dialled() < 10
     assert caplog.text.count("connection lost") == 1
+
+
+def test_without_a_broker_there_is_nothing_to_watch(start) -> None:
+    code, out, err = start("watch", "--set", "mqtt.broker=null").finish(timeout=30)
+    assert (code, out, err) == (78, "", "emotiond: mqtt.broker: null: there is no broker to watch\n")
