@@ -17,7 +17,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.address import split_address
 from edge.config import MqttConfig
-from edge.errors import ConfigError, ServiceUnavailableError
+from edge.errors import ServiceUnavailableError
+from edge.tls import may_pass, tls_context, told
 
 PROTOCOLS = {"5": paho.MQTTv5, "3.1.1": paho.MQTTv311}
 IN_FLIGHT_MAX = 20  # unacknowledged QoS 1 messages; past its own window of this size paho would queue inside
@@ -89,12 +90,9 @@ class Connection:
         where = f"mqtt.broker: {host}:{port}"
         try:
             self.client.connect(host, port, keepalive_s)
-        except ssl.SSLCertVerificationError as error:
-            raise BrokerRefusesError(
-                f"{where}: its TLS certificate does not hold: {error.verify_message}; see mqtt.ca_file"
-            ) from None
         except ssl.SSLError as error:
-            raise BrokerRefusesError(f"{where}: no TLS there ({error.reason or error}); see mqtt.port") from None
+            kind = ServiceUnavailableError if may_pass(error) else BrokerRefusesError
+            raise kind(f"{where}: {told(error)}") from None
         except (OSError, ValueError) as error:
             reason = "timed out" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or error
             hint = "; is TLS spoken there? see mqtt.tls" if isinstance(error, ConnectionResetError) else ""
@@ -271,21 +269,3 @@ def broker_addresses(config: MqttConfig) -> list[tuple[str, int]]:
         return [("127.0.0.1", default_port)]
     split = [split_address(each) if isinstance(config.broker, tuple) else (each, None) for each in config.brokers]
     return [(host, port or default_port) for host, port in split]
-
-
-def tls_context(config: MqttConfig) -> ssl.SSLContext:
-    """TLS 1.2 or newer with verified certificates. Raises ConfigError for a file that cannot be used."""
-    try:
-        context = ssl.create_default_context(cafile=config.ca_file)
-    except OSError as error:  # ssl.SSLError is one
-        raise ConfigError(f"mqtt.ca_file: {config.ca_file}: {error.strerror or error}") from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Strict since Python 3.13, and then refuses most home-made authorities for a missing extension, though the chain,
-    # the dates and the host's name hold. These are verified all the same.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if config.cert_file is not None:
-        try:
-            context.load_cert_chain(config.cert_file, config.key_file, password=lambda: "")
-        except OSError as error:
-            raise ConfigError(f"mqtt.cert_file: {config.cert_file}: {error.strerror or error}") from None
-    return context

@@ -159,6 +159,7 @@ class MqttLink:
 
     def _connect_and_serve(self) -> None:
         backoff = Backoff(self._config.retry_min_s, self._config.retry_max_s, BRISK_FOR_S)
+        patience = Backoff(self._config.retry_max_s, self._config.retry_max_s)  # a whole fleet may have been refused
         rivalry = Backoff(self._config.retry_max_s, RIVAL_MAX_S)
         while not self._outbox.closed:
             try:
@@ -167,7 +168,7 @@ class MqttLink:
             except ServiceUnavailableError as error:
                 self._say(str(error))
                 hopeless = isinstance(error, BrokerRefusesError) and error.needs_a_person
-                self._wait(self._config.retry_max_s if hopeless else backoff.next())
+                self._wait((patience if hopeless else backoff).next())
                 continue
             self._say(None)
             began_at = time.monotonic()

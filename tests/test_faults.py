@@ -116,10 +116,8 @@ def test_a_message_cut_in_the_middle_is_sent_again_whole(proxy: Proxy, broker: B
     assert proxy.accepted == 2
 
 
-def test_a_broker_that_goes_again_soon_after_its_return_is_sought_as_at_first(
-    proxy: Proxy, link_to, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each outage counts for itself, so that one after a long one does not cost a minute."""
+def watch_delays(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the links wait before a next try, in seconds, as it comes."""
     delays: list[float] = []
 
     class Watched(Backoff):
@@ -128,6 +126,14 @@ def test_a_broker_that_goes_again_soon_after_its_return_is_sought_as_at_first(
             return delays[-1]
 
     monkeypatch.setattr("edge.mqtt.Backoff", Watched)
+    return delays
+
+
+def test_a_broker_that_goes_again_soon_after_its_return_is_sought_as_at_first(
+    proxy: Proxy, link_to, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each outage counts for itself, so that one after a long one does not cost a minute."""
+    delays = watch_delays(monkeypatch)
     monkeypatch.setattr("edge.mqtt.BRISK_FOR_S", 0.0)
     proxy.refusing = True
     link = link_to(proxy.port, retry_max_s=60.0)
@@ -334,25 +340,72 @@ def test_a_device_that_is_restarted_is_no_other(broker: Broker, subscribe, link_
     assert "another emotiond" not in caplog.text
 
 
-def test_a_broker_whose_certificate_expired_is_told(tmp_path: Path, broker_at, link_to, caplog) -> None:
+def certify(folder: Path, *dates: str) -> str:
+    """The lines of a broker whose certificate, of ca.crt, holds between these dates, or today and tomorrow."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     script = """
     set -e
     printf 'subjectAltName=IP:127.0.0.1' >ext
     key="-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
-    openssl req -x509 $key -keyout ca.key -out ca.crt -subj /CN=ca -days 2
+    [ -e ca.crt ] || openssl req -x509 $key -keyout ca.key -out ca.crt -subj /CN=ca -days 2
     openssl req $key -keyout b.key -out b.csr -subj /CN=broker
-    mkdir d; touch d/index; echo 01 >d/serial
+    rm -rf d; mkdir d; touch d/index; echo 01 >d/serial
     printf '[ca]\\ndefault_ca=x\\n[x]\\ndatabase=d/index\\nserial=d/serial\\nnew_certs_dir=d\\ndefault_md=sha256\\n' >c
     printf 'policy=p\\n[p]\\ncommonName=supplied\\n' >>c
-    openssl ca -batch -config c -cert ca.crt -keyfile ca.key -in b.csr -out b.crt -extfile ext \\
-      -startdate 20200101000000Z -enddate 20200201000000Z
+    openssl ca -batch -config c -cert ca.crt -keyfile ca.key -in b.csr -out b.crt -extfile ext "$@"
     """
-    subprocess.run(["sh", "-c", script], cwd=tmp_path, check=True, capture_output=True)
-    files = f"cafile {tmp_path}/ca.crt\ncertfile {tmp_path}/b.crt\nkeyfile {tmp_path}/b.key"
-    link_to(broker_at(f"allow_anonymous true\n{files}").port, ca_file=tmp_path / "ca.crt")
+    limits = ["-startdate", dates[0], "-enddate", dates[1]] if dates else ["-days", "2"]
+    subprocess.run(["sh", "-c", script, "sh", *limits], cwd=folder, check=True, capture_output=True)
+    return f"allow_anonymous true\ncafile {folder}/ca.crt\ncertfile {folder}/b.crt\nkeyfile {folder}/b.key"
+
+
+def test_a_broker_whose_certificate_expired_is_told(tmp_path: Path, broker_at, link_to, caplog) -> None:
+    expired = broker_at(certify(tmp_path, "20200101000000Z", "20200201000000Z"))
+    link_to(expired.port, ca_file=tmp_path / "ca.crt")
     wait_for(lambda: "its TLS certificate does not hold: certificate has expired" in caplog.text, "it is told")
+
+
+def test_a_board_that_learns_the_time_late_is_not_kept_waiting(tmp_path: Path, broker_at, link_to, caplog) -> None:
+    """Until then every certificate is one of the future; then it holds, as one that is signed again does."""
+    secured = broker_at(certify(tmp_path, "20900101000000Z", "20910101000000Z"))
+    proxy = Proxy(secured.port)
+    link = link_to(proxy.port, ca_file=tmp_path / "ca.crt", retry_max_s=3600.0)
+    link.publish(event(1), ORIGIN)
+    wait_for(lambda: "certificate is not yet valid; is this machine's clock right?" in caplog.text, "it is told")
+    wait_for(lambda: proxy.accepted > 2, "it is tried again")
+    secured.kill()
+    certify(tmp_path)
+    secured.start()
+    wait_for(lambda: link.queued == 0, "the event is acknowledged")
+    proxy.close()
+
+
+def test_a_tls_broker_that_is_restarted_behind_a_proxy_is_soon_found_again(
+    tmp_path: Path, broker_at, link_to, caplog
+) -> None:
+    """The proxy takes the connection and hangs up."""
+    proxy = Proxy(broker_at(certify(tmp_path)).port)
+    link = link_to(proxy.port, ca_file=tmp_path / "ca.crt", retry_max_s=3600.0)
+    link.publish(event(1), ORIGIN)
+    wait_for(lambda: link.queued == 0, "the first event")
+    proxy.hanging_up = True
+    proxy.cut()
+    wait_for(lambda: "hangs up during the TLS handshake" in caplog.text, "it is told")
+    proxy.hanging_up = False
+    link.publish(event(2), ORIGIN)
+    wait_for(lambda: link.queued == 0, "the second event")
+    proxy.close()
+
+
+def test_a_fleet_that_was_refused_does_not_come_back_at_one_moment(
+    broker_at, link_to, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delays = watch_delays(monkeypatch)
+    link_to(broker_at("allow_anonymous false").port)
+    wait_for(lambda: len(delays) >= 5, "it is tried again")
+    assert len(set(delays)) > 1
+    assert all(QUICK["retry_max_s"] / 2 <= delay <= QUICK["retry_max_s"] for delay in delays)
 
 
 def test_a_killed_process_leaves_no_camera_online_for_the_next(broker: Broker, subscribe, link_to) -> None:
