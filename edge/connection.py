@@ -183,8 +183,8 @@ class Dialer:
         """What it was made with; others need another one."""
         self._password = self.secrets[0]
         self._tls = tls_context(config) if config.use_tls else None
-        self._protocol: str = config.protocol
-        self._spoken = False  # a broker has answered in it
+        self._older: set[int] = set()  # addresses of brokers that said that they know no MQTT 5
+        self._spoken: set[int] = set()  # of those that answered in the protocol that the settings name
 
     def dial(
         self,
@@ -221,24 +221,33 @@ class Dialer:
     ) -> Connection:
         """A broker that knows no MQTT 5 says so, or just hangs up: it is then spoken to in 3.1.1.
 
-        One that is silent may know none either, if it is the first.
+        One that is silent may know none either, if it is the first. Only its own word for it is remembered: what hangs
+        up, or is silent, may be a proxy before a broker that is being restarted.
         """
+        protocol = "3.1.1" if self._at in self._older else self._config.protocol
         try:
-            connection = self._dial(self._protocol, prepare, wake, patience_s)
+            connection = self._dial(protocol, prepare, wake, patience_s)
         except (BrokerRefusesError, _NoAnswerError) as error:
-            if self._protocol != "5" or getattr(error, "reason", UNSUPPORTED_PROTOCOL) != UNSUPPORTED_PROTOCOL:
-                raise
-            if self._spoken and getattr(error, "silent", False):
+            if protocol != "5" or not self._may_be_older(error):
                 raise
             try:
                 connection = self._dial("3.1.1", prepare, wake, patience_s)
             except ServiceUnavailableError:
                 raise error from None
-            if not getattr(error, "silent", False):
-                self._protocol = "3.1.1"  # a silent one may only have been busy: it is asked in 5 again
+            if isinstance(error, BrokerRefusesError):
+                self._older.add(self._at)
             return connection
-        self._spoken = True
+        self._spoken.add(self._at)
         return connection
+
+    def _may_be_older(self, error: BrokerRefusesError | _NoAnswerError) -> bool:
+        """Whether a broker that answered so in MQTT 5 may know none."""
+        if isinstance(error, BrokerRefusesError):
+            return error.reason == UNSUPPORTED_PROTOCOL
+        known = self._at in self._spoken
+        if not error.silent:
+            self._spoken.discard(self._at)  # hung up on again, it is asked: another may listen there by now
+        return not known
 
     def _dial(
         self,
