@@ -19,6 +19,7 @@ from edge.backoff import STEADY_S, Backoff
 from edge.commands import Command
 from edge.config import MqttConfig
 from edge.connection import BrokerRefusesError, Connection, Dialer, signature
+from edge.delivery import Delivery
 from edge.discovery import Announcement
 from edge.errors import ServiceUnavailableError
 from edge.hearing import Hearing
@@ -60,13 +61,10 @@ class MqttLink:
         self._work = threading.Event()
         self._outbox = Outbox(wake=self._work.set)
         self._problem: str | None = None  # why there is no connection; None while there is one, or the first is tried
-        self._in_flight: dict[int, int | None] = {}  # message id -> spool number; None for a retained state
-        self._last_sent, self._events_refused = 0, 0
-        self._heard_at = 0.0  # when the broker last acknowledged something, or had nothing to acknowledge
         self._live_due_at: dict[str, float] = {}  # of each camera
         self._shown: dict[str, tuple[str | None, int]] = {}  # dominant emotion and number of faces last told
-        self._said_refused = False
         self._instance = secrets.token_hex(4)  # tells our own words from those of another that has our name
+        self._delivery = Delivery(spool, self._instance)
         self._hearing = Hearing(topics, self._instance, on_command, self._announce)
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="mqtt-send", daemon=True)
@@ -114,7 +112,8 @@ class MqttLink:
     @property
     def drops(self) -> dict[str, int]:
         """Messages that were not sent, by cause."""
-        return {**self._spool.drops, "events_refused": self._events_refused, "live_dropped": self._outbox.dropped}
+        refused, dropped = self._delivery.events_refused, self._outbox.dropped
+        return {**self._spool.drops, "events_refused": refused, "live_dropped": dropped}
 
     def publish(self, event: Event, origin: Origin) -> None:
         """Send an event, now or when the broker is back. When the spool is full its oldest event goes."""
@@ -194,9 +193,7 @@ class MqttLink:
         """Send until the connection is lost, or until all is said and the link is closing."""
         self._hearing.rival, subscribed = False, set[str]()
         self._subscribe(connection, subscribed)
-        self._in_flight.clear()
-        self._heard_at = time.monotonic()
-        self._last_sent = 0  # what was not acknowledged on the connection before is sent again, in order
+        self._delivery.begin(connection)
         self._outbox.begin_anew()
         deadline = float("inf")
         while not connection.lost and time.monotonic() < deadline:
@@ -204,19 +201,19 @@ class MqttLink:
             self._work.clear()
             closing = self._outbox.closed  # read before sending: what was left before it was set is sent too
             self._subscribe(connection, subscribed)
-            self._take_acknowledgements(connection)
+            self._take_acknowledgements()
             late = time.monotonic() > deadline - FAREWELL_S / 2
-            self._send(connection, events=not late)
-            if self._in_flight and time.monotonic() - self._heard_at > self._config.ack_timeout_s:
+            self._send(events=not late)
+            if self._delivery.stalls(self._config.ack_timeout_s):
                 connection.give_up(f"it acknowledged nothing for {self._config.ack_timeout_s:g} s")
             if closing:
                 deadline = min(deadline, time.monotonic() + FAREWELL_S)
-                said = not self._in_flight and not self._outbox.unsent
-                if said and (late or not self._spool.after(self._last_sent, 1)):
+                said = not self._delivery.waiting and not self._outbox.unsent
+                if said and (late or not self._spool.after(self._delivery.last_sent, 1)):
                     return
         if not connection.lost:  # time is over: without acknowledgement, then
             for topic, text in self._outbox.unsent:
-                connection.publish(topic, text, qos=0, retain=True, signed=self._instance)
+                self._delivery.send_last(topic, text)
 
     def _subscribe(self, connection: Connection, subscribed: set[str]) -> None:
         for topic in self._hearing.filters(connection.protocol, self._config.commands):
@@ -228,37 +225,24 @@ class MqttLink:
                 subscribed.add(camera)
                 snapshots.begin(connection)
 
-    def _send(self, connection: Connection, events: bool) -> None:
-        room = max(0, connection.window - len(self._in_flight))
-        rows = self._spool.after(self._last_sent, room) if events else []
+    def _send(self, events: bool) -> None:
+        delivery = self._delivery
+        room = delivery.room
+        rows = self._spool.after(delivery.last_sent, room) if events else []
         states, passing = self._outbox.take(room, events=len(rows))
-        if not self._in_flight:
-            self._heard_at = time.monotonic()
         for row in rows[: room - len(states)]:
-            self._in_flight[connection.publish(row.topic, row.payload, qos=1, retain=False)] = row.number
-            self._last_sent = row.number
+            delivery.send_event(row)
         for topic, text in states:
-            self._in_flight[connection.publish(topic, text, qos=1, retain=True, signed=self._instance)] = None
+            delivery.send_state(topic, text)
         for topic, text in passing:
-            connection.publish(topic, text, qos=0, retain=False)
+            delivery.pass_on(topic, text)
         for snapshots in self._snapshots.values():
-            snapshots.send(connection)
+            snapshots.send(delivery)
 
-    def _take_acknowledgements(self, connection: Connection) -> None:
-        while connection.acknowledged:
-            mid, reason = connection.acknowledged.popleft()
-            if mid not in self._in_flight:  # of QoS 0: written, of which the broker says nothing
-                for snapshots in self._snapshots.values():
-                    snapshots.written(mid)
-                continue
-            number = self._in_flight.pop(mid)
-            self._heard_at = time.monotonic()
-            if reason.is_failure and not self._said_refused:
-                self._said_refused = True
-                log.error("the broker refuses what is published: %s (reason code %d)", reason, reason.value)
-            if number is not None:
-                self._spool.remove(number)
-                self._events_refused += reason.is_failure
+    def _take_acknowledgements(self) -> None:
+        for written in self._delivery.take_acknowledgements():
+            for snapshots in self._snapshots.values():
+                snapshots.written(written)
 
     def _say(self, problem: str | None) -> None:
         """Once per change."""
