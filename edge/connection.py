@@ -12,26 +12,29 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.address import split_address
 from edge.config import MqttConfig
 from edge.errors import ServiceUnavailableError
+from edge.signature import signature, signature_size
 from edge.tls import may_pass, tls_context, told
 
 PROTOCOLS = {"5": paho.MQTTv5, "3.1.1": paho.MQTTv311}
 IN_FLIGHT_MAX = 20  # unacknowledged QoS 1 messages; past its own window of this size paho would queue inside
+PACKET_MAX = 268_435_460  # bytes; MQTT has no larger ones (5.0, 1.5.5 and 2.1.4)
+PUBLISH_HEAD = 1 + 4 + 2 + 2  # bytes at most: kind, length, the topic's length, message id
 CONNACK_TIMEOUT_S = 5.0
 REACH_S = 4.0  # for TCP; its packets go out after 0, 1 and 3 s, so a network that is back is found within 2 s
 SILENCE_S = 8.0  # without a sign from the other end's TCP while something is sent; else it would try for minutes
 UNSUPPORTED_PROTOCOL, BAD_PASSWORD, NOT_AUTHORIZED = 132, 134, 135  # MQTT 5.0, 2.4; paho maps 3.1.1's to them
+PACKET_TOO_LARGE = 149
 END_REASONS = {
     128: "the broker closed it, or the network failed",  # what paho says of every end without a DISCONNECT
+    PACKET_TOO_LARGE: "a packet was larger than it takes: raise its limit (mosquitto: max_packet_size)",
     142: "another client has the same id: give every device its own name (device, or mqtt.client_id)",
 }
 PORT, TLS_PORT = 1883, 8883
-SIGNATURE = "instance"
 
 
 class BrokerRefusesError(ServiceUnavailableError):
@@ -70,6 +73,8 @@ class Connection:
         self.acknowledged: deque[tuple[int, ReasonCode]] = deque()
         self.window = IN_FLIGHT_MAX
         """QoS 1 messages that may be unacknowledged at once; the broker may want fewer (MQTT 5.0, 3.2.2.3.3)."""
+        self.packet_max = PACKET_MAX
+        """Bytes of a packet; the broker may hang up on who sends a larger one (MQTT 5.0, 3.2.2.3.6)."""
         self.client = paho.Client(
             CallbackAPIVersion.VERSION2, client_id, protocol=PROTOCOLS[protocol], reconnect_on_failure=False
         )
@@ -119,6 +124,11 @@ class Connection:
             topic, payload, qos, retain, signature(PacketTypes.PUBLISH, signed, self.protocol)
         ).mid
 
+    def size(self, topic: str, payload: str | bytes, signed: str | None = None) -> int:
+        """Bytes of the packet that `publish` sends, or a few more."""
+        text = payload if isinstance(payload, bytes) else payload.encode()
+        return PUBLISH_HEAD + len(topic.encode()) + signature_size(signed) + len(text)
+
     def give_up(self, reason: str) -> None:
         """Take the connection for lost, though the network has not said so."""
         self.end_reason = reason
@@ -133,6 +143,7 @@ class Connection:
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         self.window = min(IN_FLIGHT_MAX, getattr(properties, "ReceiveMaximum", IN_FLIGHT_MAX))
+        self.packet_max = getattr(properties, "MaximumPacketSize", PACKET_MAX)
         self._answer = reason
         self._answered.set()
 
@@ -151,20 +162,6 @@ class Connection:
 
 def _bound_silence(client: Any, userdata: Any, opened: Any) -> None:
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * SILENCE_S))
-
-
-def signature(packet: int, signed: str | None, protocol: str) -> Properties | None:
-    """The property of a message that says which process sent it; `signer` reads it."""
-    if signed is None or protocol != "5":
-        return None
-    properties = Properties(packet)  # type: ignore[no-untyped-call]
-    properties.UserProperty = (SIGNATURE, signed)
-    return properties
-
-
-def signer(message: paho.MQTTMessage) -> str | None:
-    """Which process sent a message, if it says so."""
-    return dict(getattr(message.properties, "UserProperty", [])).get(SIGNATURE)
 
 
 class Dialer:

@@ -3,7 +3,7 @@
 import logging
 import time
 
-from edge.connection import NOT_AUTHORIZED, Connection
+from edge.connection import NOT_AUTHORIZED, PACKET_TOO_LARGE, Connection
 from edge.eventfile import Row
 from edge.spool import Spool
 
@@ -16,8 +16,8 @@ WAYS_OUT = {NOT_AUTHORIZED: "let the device's user publish there, see systemd/mo
 class Delivery:
     """Of the sending thread: `begin` it with each connection, then publish, and take what was acknowledged.
 
-    What the broker refuses is told once for each topic and reason; a refused event leaves the spool.
-    instance: what states are signed with.
+    What is larger than the broker's limit is left out, and an event of that kind counts as refused. Each is told once
+    for each topic and reason; a refused event leaves the spool. instance: what states are signed with.
     """
 
     def __init__(self, spool: Spool, instance: str) -> None:
@@ -29,6 +29,8 @@ class Delivery:
         self.last_sent = 0
         """The spool's number of the event that was sent last on this connection."""
         self.events_refused = 0
+        self.left_out = 0
+        """Messages without acknowledgement that were too large."""
 
     def begin(self, connection: Connection) -> None:
         """A new connection: what was not acknowledged on the one before is to be sent again, in order."""
@@ -50,22 +52,34 @@ class Delivery:
         """Whether something waits, and the broker has acknowledged nothing for so long."""
         return self.waiting and time.monotonic() - self._heard_at > patience_s
 
-    def send_event(self, row: Row) -> None:
-        """Send an event, of which the spool is told when the broker has answered."""
+    def send_event(self, row: Row) -> bool:
+        """Send an event, of which the spool is told when the broker has answered; False: it is too large, and gone."""
         self.last_sent = row.number
-        self._await(self._connection.publish(row.topic, row.payload, qos=1, retain=False), row.topic, row.number)
+        mid = self._publish(row.topic, row.payload, qos=1, retain=False)
+        if mid is None:
+            self._spool.remove(row.number)
+            self.events_refused += 1
+        else:
+            self._await(mid, row.topic, row.number)
+        return mid is not None
 
     def send_state(self, topic: str, text: str) -> None:
         """Send a retained state, signed."""
-        self._await(self._connection.publish(topic, text, qos=1, retain=True, signed=self._instance), topic, None)
+        if (mid := self._publish(topic, text, qos=1, retain=True, signed=self._instance)) is not None:
+            self._await(mid, topic, None)
 
     def send_last(self, topic: str, text: str) -> None:
         """Send a retained state for whose acknowledgement there is no time left."""
-        self._connection.publish(topic, text, qos=0, retain=True, signed=self._instance)
+        self._publish(topic, text, qos=0, retain=True, signed=self._instance)
 
-    def pass_on(self, topic: str, payload: str | bytes) -> int:
-        """Send what is not acknowledged; returns the id that `take_acknowledgements` gives when it is written."""
-        return self._connection.publish(topic, payload, qos=0, retain=False)
+    def pass_on(self, topic: str, payload: str | bytes) -> int | None:
+        """Send what is not acknowledged; returns the id that `take_acknowledgements` gives when it is written.
+
+        None: it is too large.
+        """
+        mid = self._publish(topic, payload, qos=0, retain=False)
+        self.left_out += mid is None
+        return mid
 
     def take_acknowledgements(self) -> list[int]:
         """Heed what the broker said; returns the ids of messages that are not acknowledged and were written."""
@@ -86,6 +100,17 @@ class Delivery:
                 self._spool.remove(number)
                 self.events_refused += reason.is_failure
         return written
+
+    def _publish(
+        self, topic: str, payload: str | bytes, qos: int, retain: bool, signed: str | None = None
+    ) -> int | None:
+        """None: left out, for the broker would hang up on it, and again after each connection."""
+        size, most = self._connection.size(topic, payload, signed), self._connection.packet_max
+        if size <= most:
+            return self._connection.publish(topic, payload, qos, retain, signed)
+        problem = f"left out: {size} bytes, and the broker takes packets of {most}"
+        self._say(topic, PACKET_TOO_LARGE, f"{problem}; raise its limit (mosquitto: max_packet_size)")
+        return None
 
     def _await(self, mid: int, topic: str, number: int | None) -> None:
         if not self._in_flight:

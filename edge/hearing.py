@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 import paho.mqtt.client as paho
 
 from edge.commands import PAUSES, Command, NotACommandError, parse
-from edge.connection import signer
 from edge.messages import Topics
+from edge.signature import signer
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from paho.mqtt.packettypes import PacketTypes
 from edge.backoff import STEADY_S, Backoff
 from edge.commands import Command
 from edge.config import MqttConfig
-from edge.connection import BrokerRefusesError, Connection, Dialer, signature
+from edge.connection import BrokerRefusesError, Connection, Dialer
 from edge.delivery import Delivery
 from edge.discovery import Announcement
 from edge.errors import ServiceUnavailableError
@@ -27,6 +27,7 @@ from edge.messages import Origin, Topics, dominant, emotion_message, encode, eve
 from edge.outbox import Outbox
 from edge.pipeline import Sight
 from edge.records import Event
+from edge.signature import signature
 from edge.snapshot import Snapshots
 from edge.spool import Spool
 
@@ -112,7 +113,7 @@ class MqttLink:
     @property
     def drops(self) -> dict[str, int]:
         """Messages that were not sent, by cause."""
-        refused, dropped = self._delivery.events_refused, self._outbox.dropped
+        refused, dropped = self._delivery.events_refused, self._outbox.dropped + self._delivery.left_out
         return {**self._spool.drops, "events_refused": refused, "live_dropped": dropped}
 
     def publish(self, event: Event, origin: Origin) -> None:
@@ -230,8 +231,9 @@ class MqttLink:
         room = delivery.room
         rows = self._spool.after(delivery.last_sent, room) if events else []
         states, passing = self._outbox.take(room, events=len(rows))
-        for row in rows[: room - len(states)]:
-            delivery.send_event(row)
+        sent = [delivery.send_event(row) for row in rows[: room - len(states)]]
+        if not all(sent):
+            self._work.set()  # of what was too large no acknowledgement will wake this thread
         for topic, text in states:
             delivery.send_state(topic, text)
         for topic, text in passing:

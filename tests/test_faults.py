@@ -7,14 +7,17 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conftest import Broker, wait_for
 from edge.backoff import Backoff
 from edge.config import MqttConfig, SpoolConfig
 from edge.connection import IN_FLIGHT_MAX, Dialer
+from edge.discovery import announcement
 from edge.messages import Origin, Topics
 from edge.mqtt import MqttLink
 from edge.pipeline import Sight
@@ -285,6 +288,48 @@ def test_stopped_is_heard_also_where_nothing_is_acknowledged(proxy: Proxy, broke
                 link.publish(event(number), ORIGIN)
             wait_for(lambda: len(subscriber.events()) >= IN_FLIGHT_MAX - 2, "as many as may be under way")
     wait_for(lambda: subscriber.texts(TOPICS.status)[-1] == "stopped", "its last word", patience_s=10)
+
+
+def test_what_is_larger_than_the_brokers_packets_is_left_out_and_all_else_arrives(
+    broker_at, subscribe, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The broker hangs up on who sends more, and would again on each connection."""
+    narrow = broker_at("allow_anonymous true\nmax_packet_size 4096")
+    subscriber = subscribe(narrow.port, "#")
+    told = announcement("homeassistant", TOPICS, ["camera"], False, 30.0)
+    config = MqttConfig(broker="127.0.0.1", port=narrow.port, snapshots=True, **{**QUICK, "ack_timeout_s": 60})
+    crowd = Sight(frame(), [event(1).reading] * 50, [])
+    large = replace(event(1), id="x" * 4096)
+    with Spool(SpoolConfig()) as spool, ExitStack() as stack:
+        dialer = Dialer(config, "emotiond-pi")
+        link = stack.enter_context(MqttLink(config, dialer, TOPICS, ["camera"], spool, lambda *_: None, told))
+
+        def asks_for_a_picture() -> bool:
+            subscriber.publish(TOPICS.of_camera("camera", "look"), "")
+            link.show(Sight(noisy, [], []), ORIGIN)
+            return "emotiond/pi/camera/snapshot: left out" in caplog.text
+
+        for each in (large, event(2)):
+            link.publish(each, ORIGIN)
+        wait_for(lambda: link.queued == 0, "the events are gone")
+        wait_for(lambda: subscriber.texts(TOPICS.status) == ["online"], "the status")
+        link.show(crowd, ORIGIN)
+        wait_for(lambda: link.drops["live_dropped"] == 1, "the live message is counted")
+        noisy = replace(frame(), image=np.random.default_rng(1).integers(0, 256, (480, 640, 3), np.uint8))
+        wait_for(asks_for_a_picture, "the picture is told")
+        narrow.kill()
+        narrow.start()
+        again = subscribe(narrow.port, "#")
+        for number in range(3, 40):
+            link.publish(replace(large, id=f"{number}{large.id}") if number % 2 else event(number), ORIGIN)
+        wait_for(lambda: link.queued == 0, "the later events are gone")
+        assert link.drops["events_refused"] == 20
+        wait_for(lambda: 38 in numbers(again), "the last event")
+    assert [topic for topic, _, _ in subscriber.messages if topic.startswith("homeassistant")] == []
+    for topic in (told.topic, *(TOPICS.of_camera("camera", name) for name in ("events", "faces", "snapshot"))):
+        assert caplog.text.count(f"{topic}: left out: ") == 1
+    assert caplog.text.count("takes packets of 4096; raise its limit (mosquitto: max_packet_size)") == 4
+    assert caplog.text.count("connection lost") == 1
 
 
 def test_a_topic_that_is_no_text_disturbs_nothing(strict: StrictBroker, link_to) -> None:

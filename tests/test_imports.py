@@ -20,7 +20,7 @@ LAYERS = [
     {"preprocess", "settings", "cameraconfig", "config", "contract", "configfile", "clip", "eventfile", "spool"}
     | {"motion", "minisign", "beside", "waiting", "tls"},
     {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace", "discovery", "hearing", "snapshot"}
-    | {"picamera", "picturefile", "delivery"},
+    | {"picamera", "picturefile", "delivery", "signature"},
     {"luma", "haar", "mtcnn", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
     | {"draw", "output", "videofile", "metrics"},
     {"capture", "files", "golden", "channel", "forget", "timeline", "fleet_devices", "fleet_reader"},
