@@ -29,6 +29,9 @@ REACH_S = 4.0  # for TCP; its packets go out after 0, 1 and 3 s, so a network th
 SILENCE_S = 8.0  # without a sign from the other end's TCP while something is sent; else it would try for minutes
 UNSUPPORTED_PROTOCOL, BAD_PASSWORD, NOT_AUTHORIZED = 132, 134, 135  # MQTT 5.0, 2.4; paho maps 3.1.1's to them
 PACKET_TOO_LARGE = 149
+# mosquitto acknowledges so what is over its message_size_limit; MQTT has no such word there, and paho would hang up.
+TOO_LARGE = {"Packet too large": [PacketTypes.CONNACK, PacketTypes.PUBACK, PacketTypes.DISCONNECT]}
+ReasonCode.names = {**getattr(ReasonCode, "names", {}), PACKET_TOO_LARGE: TOO_LARGE}  # paho 2.1 takes no other word
 END_REASONS = {
     128: "the broker closed it, or the network failed",  # what paho says of every end without a DISCONNECT
     PACKET_TOO_LARGE: "a packet was larger than it takes: raise its limit (mosquitto: max_packet_size)",

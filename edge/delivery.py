@@ -10,7 +10,10 @@ from edge.spool import Spool
 log = logging.getLogger(__name__)
 
 SAID_MAX = 100  # refusals of one topic each, so that no broker fills the log
-WAYS_OUT = {NOT_AUTHORIZED: "let the device's user publish there, see systemd/mosquitto.acl"}
+WAYS_OUT = {
+    NOT_AUTHORIZED: "let the device's user publish there, see systemd/mosquitto.acl",
+    PACKET_TOO_LARGE: "raise its limit (mosquitto: message_size_limit)",
+}
 
 
 class Delivery:

@@ -332,6 +332,22 @@ def test_what_is_larger_than_the_brokers_packets_is_left_out_and_all_else_arrive
     assert caplog.text.count("connection lost") == 1
 
 
+def test_an_event_that_is_too_large_for_the_broker_does_not_hold_up_the_others(
+    broker_at, subscribe, link_to, caplog: pytest.LogCaptureFixture
+) -> None:
+    """mosquitto's acknowledgement of it is none that MQTT knows."""
+    narrow = broker_at("allow_anonymous true\nmessage_size_limit 2000")
+    subscriber = subscribe(narrow.port)
+    link = link_to(narrow.port, ack_timeout_s=60)
+    for each in (event(1), replace(event(2), id="x" * 2000), event(3)):
+        link.publish(each, ORIGIN)
+    wait_for(lambda: link.queued == 0, "all are answered")
+    wait_for(lambda: numbers(subscriber) == [1, 3], "the others")
+    assert link.drops["events_refused"] == 1
+    assert "camera/events: the broker refuses it: Packet too large (reason code 149); raise its limit" in caplog.text
+    assert "connection lost" not in caplog.text
+
+
 def test_a_topic_that_is_no_text_disturbs_nothing(strict: StrictBroker, link_to) -> None:
     strict.acknowledge()
     link = link_to(strict.port, commands=True)
