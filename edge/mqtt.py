@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 FAREWELL_S = 1.0  # for the last messages of a clean exit
 BRISK_FOR_S = 60.0  # a broker that was away for less is found within some seconds
 RIVAL_MAX_S = 3600.0  # between tries while another client of our id throws us out: no war of reconnects
+INSIST_S = 5.0  # between two answers to a status that is not ours: whoever says it may answer too
 CHECK_S = 1.0  # between looks at a connection that gave no sign
 
 
@@ -67,6 +68,9 @@ class MqttLink:
         self._instance = secrets.token_hex(4)  # tells our own words from those of another that has our name
         self._delivery = Delivery(spool, self._instance)
         self._hearing = Hearing(topics, self._instance, on_command, self._announce)
+        self._abandoned = False
+        self._serving = threading.Lock()  # held while a connection is used
+        self._insist_at = 0.0
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="mqtt-send", daemon=True)
         self.use(cameras, announcement)
@@ -83,6 +87,10 @@ class MqttLink:
         self._outbox.close({**cameras, self._topics.status: "stopped"})
         # Where no broker answers there is nobody to take leave of; a first connection may be on its way.
         self._thread.join(0.1 if self._problem is not None else FAREWELL_S + 0.2)
+        # Another link may speak for us from now on: what connects only now must not, and who speaks comes to an end.
+        self._abandoned = True
+        if self._serving.acquire(timeout=FAREWELL_S + 0.2):
+            self._serving.release()
 
     def use(self, cameras: Sequence[str], announcement: Announcement | None) -> None:
         """Speak for these cameras from now on, and describe the device so."""
@@ -166,14 +174,18 @@ class MqttLink:
                 # A cluster that lost a node may take its time: who asks again too soon has it begin anew elsewhere.
                 connection = self._dialer.dial(self._prepare, self._work.set, self._config.ack_timeout_s)
             except ServiceUnavailableError as error:
+                if self._abandoned:
+                    return
                 self._say(str(error))
                 hopeless = isinstance(error, BrokerRefusesError) and error.needs_a_person
                 self._wait((patience if hopeless else backoff).next())
                 continue
-            self._say(None)
             began_at = time.monotonic()
-            self._serve(connection)
-            connection.close()
+            with self._serving:
+                if not self._abandoned:
+                    self._say(None)
+                    self._serve(connection)
+                connection.close()
             if connection.lost and not self._outbox.closed:
                 self._say(f"mqtt.broker: connection lost: {connection.end_reason}")
                 if time.monotonic() - began_at > STEADY_S:
@@ -181,6 +193,8 @@ class MqttLink:
                 self._wait(rivalry.next() if self._hearing.rival else backoff.next())
 
     def _prepare(self, client: paho.Client, protocol: str) -> None:
+        if self._abandoned:  # no other address, nor protocol, for nobody
+            raise ServiceUnavailableError("mqtt.broker: the link was left")
         signed = signature(PacketTypes.WILLMESSAGE, self._instance, protocol)
         client.will_set(self._topics.status, "offline", qos=1, retain=True, properties=signed)
         client.on_message = self._on_message
@@ -192,7 +206,8 @@ class MqttLink:
 
     def _serve(self, connection: Connection) -> None:
         """Send until the connection is lost, or until all is said and the link is closing."""
-        self._hearing.rival, subscribed = False, set[str]()
+        self._hearing.begin()
+        subscribed = set[str]()
         self._subscribe(connection, subscribed)
         self._delivery.begin(connection)
         self._outbox.begin_anew()
@@ -203,6 +218,8 @@ class MqttLink:
             closing = self._outbox.closed  # read before sending: what was left before it was set is sent too
             self._subscribe(connection, subscribed)
             self._take_acknowledgements()
+            if not closing:
+                self._insist()
             late = time.monotonic() > deadline - FAREWELL_S / 2
             self._send(events=not late)
             if self._delivery.stalls(self._config.ack_timeout_s):
@@ -215,6 +232,14 @@ class MqttLink:
         if not connection.lost:  # time is over: without acknowledgement, then
             for topic, text in self._outbox.unsent:
                 self._delivery.send_last(topic, text)
+
+    def _insist(self) -> None:
+        """Say again that we are here, where a late will of ours, or one of our name that went, stands over it."""
+        now = time.monotonic()
+        if self._hearing.contradicted and now >= self._insist_at:
+            self._hearing.contradicted, self._insist_at = False, now + INSIST_S
+            cameras = [self._topics.of_camera(camera, "status") for camera in self._cameras]
+            self._outbox.again([*cameras, self._topics.status])
 
     def _subscribe(self, connection: Connection, subscribed: set[str]) -> None:
         for topic in self._hearing.filters(connection.protocol, self._config.commands):

@@ -16,6 +16,7 @@ class Proxy:
     - `delay_s`: every chunk is held up that long.
     - `blackhole`: connections are accepted, what comes is read, nothing is forwarded; nobody is told.
     - `swallow_replies`: only what the broker says is lost, as on a half-open connection.
+    - `holding`: what the broker says is kept back until it is False again.
     - `refusing`: new connections are closed at once.
     - `hanging_up`: new connections are closed when they have said something, as by one whose backend is away.
     """
@@ -23,7 +24,7 @@ class Proxy:
     def __init__(self, target: int) -> None:
         self.target = target
         self.delay_s = 0.0
-        self.blackhole = self.swallow_replies = self.refusing = self.hanging_up = False
+        self.blackhole = self.swallow_replies = self.refusing = self.hanging_up = self.holding = False
         self._truncate_after: int | None = None
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._lock = threading.Lock()
@@ -87,6 +88,8 @@ class Proxy:
             while data := source.recv(CHUNK):
                 if self.delay_s:
                     time.sleep(self.delay_s)
+                while self.holding and not to_broker:
+                    time.sleep(0.02)
                 if self.blackhole or (self.swallow_replies and not to_broker):
                     continue
                 if to_broker and self._truncate_after is not None:

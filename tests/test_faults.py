@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -19,7 +20,7 @@ from edge.config import MqttConfig, SpoolConfig
 from edge.connection import IN_FLIGHT_MAX, Dialer
 from edge.discovery import announcement
 from edge.messages import Origin, Topics
-from edge.mqtt import MqttLink
+from edge.mqtt import INSIST_S, MqttLink
 from edge.pipeline import Sight
 from edge.spool import Spool
 from fakes import frame
@@ -419,6 +420,64 @@ def certify(folder: Path, *dates: str) -> str:
     limits = ["-startdate", dates[0], "-enddate", dates[1]] if dates else ["-days", "2"]
     subprocess.run(["sh", "-c", script, "sh", *limits], cwd=folder, check=True, capture_output=True)
     return f"allow_anonymous true\ncafile {folder}/ca.crt\ncertfile {folder}/b.crt\nkeyfile {folder}/b.key"
+
+
+def test_a_link_that_is_left_while_it_connects_says_nothing_any_more(proxy: Proxy, broker: Broker, subscribe) -> None:
+    """As in a reload: another link with the same spool speaks for the device by then."""
+    subscriber = subscribe(broker.port)
+    slow = MqttConfig(broker="127.0.0.1", port=proxy.port, **{**QUICK, "ack_timeout_s": 600})
+    config = slow.model_copy(update={"port": broker.port})
+    others = threading.enumerate()
+    proxy.holding = True
+    with Spool(SpoolConfig()) as spool:
+        with MqttLink(slow, Dialer(slow, "one"), TOPICS, ["camera"], spool, lambda *_: None):
+            sending = next(each for each in threading.enumerate() if each.name == "mqtt-send" and each not in others)
+            wait_for(lambda: proxy.accepted, "the first one connects")
+        with MqttLink(config, Dialer(config, "two"), TOPICS, ["camera"], spool, lambda *_: None) as link:
+            wait_for(lambda: subscriber.texts(TOPICS.status) == ["online"], "the second is there")
+            assert sending.is_alive()
+            proxy.holding = False
+            wait_for(lambda: not sending.is_alive(), "the first has gone")
+            link.publish(event(1), ORIGIN)
+            wait_for(lambda: numbers(subscriber) == [1], "an event")
+            assert subscriber.texts(TOPICS.status) == ["online"]
+            assert subscriber.texts(TOPICS.of_camera("camera", "status")) == ["offline"]
+
+
+def test_a_status_that_is_not_true_is_set_right(broker: Broker, subscribe, link_to) -> None:
+    """A late will of an earlier connection, or another of the same name that stopped."""
+    subscriber = subscribe(broker.port)
+    first, second = link_to(broker.port, "first"), link_to(broker.port, "second")
+    wait_for(lambda: subscriber.texts(TOPICS.status) == ["online", "online"], "both are there")
+    second.camera_status("camera", "online")
+    wait_for(lambda: "online" in subscriber.texts(TOPICS.of_camera("camera", "status")), "the camera is there")
+    first.__exit__()
+
+    def is_online() -> bool:
+        late = subscribe(broker.port, f"{TOPICS.base}/{TOPICS.device}/#")
+        wait_for(lambda: len(late.messages) >= 2, "what is retained")
+        return {text for _, text, _ in late.messages[:2]} == {"online"}
+
+    wait_for(lambda: "stopped" in subscriber.texts(TOPICS.status), "the first has gone")
+    wait_for(is_online, "the second says that it is there, and its camera")
+    subscriber.publish(TOPICS.status, "offline", retain=True)
+    wait_for(is_online, "it says so again")
+
+
+def test_two_who_contradict_each_other_do_not_fill_the_network(broker: Broker, subscribe, link_to) -> None:
+    subscriber = subscribe(broker.port)
+    link_to(broker.port)
+    wait_for(lambda: subscriber.texts(TOPICS.status) == ["online"], "it is there")
+    began_at = time.monotonic()
+
+    def quarrels() -> bool:
+        said = subscriber.texts(TOPICS.status)
+        if said[-1] == "online":
+            subscriber.publish(TOPICS.status, "stopped", retain=True)
+        return said.count("online") == 3
+
+    wait_for(quarrels, "it says so twice more")
+    assert time.monotonic() - began_at >= INSIST_S
 
 
 def test_a_broker_whose_certificate_expired_is_told(tmp_path: Path, broker_at, link_to, caplog) -> None:
