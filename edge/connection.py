@@ -12,25 +12,32 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.address import split_address
 from edge.config import MqttConfig
-from edge.errors import ConfigError, ServiceUnavailableError
+from edge.errors import ServiceUnavailableError
+from edge.signature import signature, signature_size
+from edge.tls import may_pass, tls_context, told
 
 PROTOCOLS = {"5": paho.MQTTv5, "3.1.1": paho.MQTTv311}
 IN_FLIGHT_MAX = 20  # unacknowledged QoS 1 messages; past its own window of this size paho would queue inside
+PACKET_MAX = 268_435_460  # bytes; MQTT has no larger ones (5.0, 1.5.5 and 2.1.4)
+PUBLISH_HEAD = 1 + 4 + 2 + 2  # bytes at most: kind, length, the topic's length, message id
 CONNACK_TIMEOUT_S = 5.0
 REACH_S = 4.0  # for TCP; its packets go out after 0, 1 and 3 s, so a network that is back is found within 2 s
 SILENCE_S = 8.0  # without a sign from the other end's TCP while something is sent; else it would try for minutes
 UNSUPPORTED_PROTOCOL, BAD_PASSWORD, NOT_AUTHORIZED = 132, 134, 135  # MQTT 5.0, 2.4; paho maps 3.1.1's to them
+PACKET_TOO_LARGE = 149
+# mosquitto acknowledges so what is over its message_size_limit; MQTT has no such word there, and paho would hang up.
+TOO_LARGE = {"Packet too large": [PacketTypes.CONNACK, PacketTypes.PUBACK, PacketTypes.DISCONNECT]}
+ReasonCode.names = {**getattr(ReasonCode, "names", {}), PACKET_TOO_LARGE: TOO_LARGE}  # paho 2.1 takes no other word
 END_REASONS = {
     128: "the broker closed it, or the network failed",  # what paho says of every end without a DISCONNECT
+    PACKET_TOO_LARGE: "a packet was larger than it takes: raise its limit (mosquitto: max_packet_size)",
     142: "another client has the same id: give every device its own name (device, or mqtt.client_id)",
 }
 PORT, TLS_PORT = 1883, 8883
-SIGNATURE = "instance"
 
 
 class BrokerRefusesError(ServiceUnavailableError):
@@ -69,6 +76,8 @@ class Connection:
         self.acknowledged: deque[tuple[int, ReasonCode]] = deque()
         self.window = IN_FLIGHT_MAX
         """QoS 1 messages that may be unacknowledged at once; the broker may want fewer (MQTT 5.0, 3.2.2.3.3)."""
+        self.packet_max = PACKET_MAX
+        """Bytes of a packet; the broker may hang up on who sends a larger one (MQTT 5.0, 3.2.2.3.6)."""
         self.client = paho.Client(
             CallbackAPIVersion.VERSION2, client_id, protocol=PROTOCOLS[protocol], reconnect_on_failure=False
         )
@@ -89,12 +98,9 @@ class Connection:
         where = f"mqtt.broker: {host}:{port}"
         try:
             self.client.connect(host, port, keepalive_s)
-        except ssl.SSLCertVerificationError as error:
-            raise BrokerRefusesError(
-                f"{where}: its TLS certificate does not hold: {error.verify_message}; see mqtt.ca_file"
-            ) from None
         except ssl.SSLError as error:
-            raise BrokerRefusesError(f"{where}: no TLS there ({error.reason or error}); see mqtt.port") from None
+            kind = ServiceUnavailableError if may_pass(error) else BrokerRefusesError
+            raise kind(f"{where}: {told(error)}") from None
         except (OSError, ValueError) as error:
             reason = "timed out" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or error
             hint = "; is TLS spoken there? see mqtt.tls" if isinstance(error, ConnectionResetError) else ""
@@ -121,6 +127,11 @@ class Connection:
             topic, payload, qos, retain, signature(PacketTypes.PUBLISH, signed, self.protocol)
         ).mid
 
+    def size(self, topic: str, payload: str | bytes, signed: str | None = None) -> int:
+        """Bytes of the packet that `publish` sends, or a few more."""
+        text = payload if isinstance(payload, bytes) else payload.encode()
+        return PUBLISH_HEAD + len(topic.encode()) + signature_size(signed) + len(text)
+
     def give_up(self, reason: str) -> None:
         """Take the connection for lost, though the network has not said so."""
         self.end_reason = reason
@@ -135,6 +146,7 @@ class Connection:
 
     def _on_connect(self, client: Any, userdata: Any, flags: Any, reason: ReasonCode, properties: Any) -> None:
         self.window = min(IN_FLIGHT_MAX, getattr(properties, "ReceiveMaximum", IN_FLIGHT_MAX))
+        self.packet_max = getattr(properties, "MaximumPacketSize", PACKET_MAX)
         self._answer = reason
         self._answered.set()
 
@@ -155,20 +167,6 @@ def _bound_silence(client: Any, userdata: Any, opened: Any) -> None:
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * SILENCE_S))
 
 
-def signature(packet: int, signed: str | None, protocol: str) -> Properties | None:
-    """The property of a message that says which process sent it; `signer` reads it."""
-    if signed is None or protocol != "5":
-        return None
-    properties = Properties(packet)  # type: ignore[no-untyped-call]
-    properties.UserProperty = (SIGNATURE, signed)
-    return properties
-
-
-def signer(message: paho.MQTTMessage) -> str | None:
-    """Which process sent a message, if it says so."""
-    return dict(getattr(message.properties, "UserProperty", [])).get(SIGNATURE)
-
-
 class Dialer:
     """Knows where the broker is, what it must be told, and in which protocol.
 
@@ -185,8 +183,8 @@ class Dialer:
         """What it was made with; others need another one."""
         self._password = self.secrets[0]
         self._tls = tls_context(config) if config.use_tls else None
-        self._protocol: str = config.protocol
-        self._spoken = False  # a broker has answered in it
+        self._older: set[int] = set()  # addresses of brokers that said that they know no MQTT 5
+        self._spoken: set[int] = set()  # of those that answered in the protocol that the settings name
 
     def dial(
         self,
@@ -223,24 +221,33 @@ class Dialer:
     ) -> Connection:
         """A broker that knows no MQTT 5 says so, or just hangs up: it is then spoken to in 3.1.1.
 
-        One that is silent may know none either, if it is the first.
+        One that is silent may know none either, if it is the first. Only its own word for it is remembered: what hangs
+        up, or is silent, may be a proxy before a broker that is being restarted.
         """
+        protocol = "3.1.1" if self._at in self._older else self._config.protocol
         try:
-            connection = self._dial(self._protocol, prepare, wake, patience_s)
+            connection = self._dial(protocol, prepare, wake, patience_s)
         except (BrokerRefusesError, _NoAnswerError) as error:
-            if self._protocol != "5" or getattr(error, "reason", UNSUPPORTED_PROTOCOL) != UNSUPPORTED_PROTOCOL:
-                raise
-            if self._spoken and getattr(error, "silent", False):
+            if protocol != "5" or not self._may_be_older(error):
                 raise
             try:
                 connection = self._dial("3.1.1", prepare, wake, patience_s)
             except ServiceUnavailableError:
                 raise error from None
-            if not getattr(error, "silent", False):
-                self._protocol = "3.1.1"  # a silent one may only have been busy: it is asked in 5 again
+            if isinstance(error, BrokerRefusesError):
+                self._older.add(self._at)
             return connection
-        self._spoken = True
+        self._spoken.add(self._at)
         return connection
+
+    def _may_be_older(self, error: BrokerRefusesError | _NoAnswerError) -> bool:
+        """Whether a broker that answered so in MQTT 5 may know none."""
+        if isinstance(error, BrokerRefusesError):
+            return error.reason == UNSUPPORTED_PROTOCOL
+        known = self._at in self._spoken
+        if not error.silent:
+            self._spoken.discard(self._at)  # hung up on again, it is asked: another may listen there by now
+        return not known
 
     def _dial(
         self,
@@ -271,21 +278,3 @@ def broker_addresses(config: MqttConfig) -> list[tuple[str, int]]:
         return [("127.0.0.1", default_port)]
     split = [split_address(each) if isinstance(config.broker, tuple) else (each, None) for each in config.brokers]
     return [(host, port or default_port) for host, port in split]
-
-
-def tls_context(config: MqttConfig) -> ssl.SSLContext:
-    """TLS 1.2 or newer with verified certificates. Raises ConfigError for a file that cannot be used."""
-    try:
-        context = ssl.create_default_context(cafile=config.ca_file)
-    except OSError as error:  # ssl.SSLError is one
-        raise ConfigError(f"mqtt.ca_file: {config.ca_file}: {error.strerror or error}") from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    # Strict since Python 3.13, and then refuses most home-made authorities for a missing extension, though the chain,
-    # the dates and the host's name hold. These are verified all the same.
-    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-    if config.cert_file is not None:
-        try:
-            context.load_cert_chain(config.cert_file, config.key_file, password=lambda: "")
-        except OSError as error:
-            raise ConfigError(f"mqtt.cert_file: {config.cert_file}: {error.strerror or error}") from None
-    return context

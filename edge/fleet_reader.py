@@ -14,7 +14,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from edge.config import MqttConfig
-from edge.connection import CONNACK_TIMEOUT_S, PROTOCOLS, broker_addresses, tls_context
+from edge.connection import CONNACK_TIMEOUT_S, PROTOCOLS, broker_addresses
+from edge.tls import tls_context
 
 SESSION_S = 3600  # for which the broker keeps what a reader misses (MQTT 5)
 

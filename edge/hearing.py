@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 import paho.mqtt.client as paho
 
 from edge.commands import PAUSES, Command, NotACommandError, parse
-from edge.connection import signer
 from edge.messages import Topics
+from edge.signature import signer
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,13 @@ class Hearing:
         self.birth_topic: str | None = None
         self.rival = False
         """Another of our name was heard on this connection."""
+        self.contradicted = False
+        """What stands as our status is not `online`."""
         self._said_rival = self._said_command = self._connected_before = False
+
+    def begin(self) -> None:
+        """A new connection."""
+        self.rival = self.contradicted = False
 
     def filters(self, protocol: str, commands: bool) -> list[str]:
         """What to subscribe to. protocol: `5` or `3.1.1`, in which nothing is signed."""
@@ -70,8 +76,11 @@ class Hearing:
     def _hear_status(self, message: paho.MQTTMessage) -> None:
         """Our own status, said by another: two of one name. Not every broker tells whom it throws out why.
 
-        On the first connection it may be from an earlier process of this device.
+        On the first connection it may be from an earlier process of this device. A will of ours may come late.
         """
+        # What was kept before we subscribed is overwritten by our first word; an empty one is of `emotiond forget`.
+        if not message.retain:
+            self.contradicted = message.payload not in (b"online", b"")
         who = signer(message)
         if who == self._instance:
             self._connected_before = True

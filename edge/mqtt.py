@@ -18,7 +18,8 @@ from paho.mqtt.packettypes import PacketTypes
 from edge.backoff import STEADY_S, Backoff
 from edge.commands import Command
 from edge.config import MqttConfig
-from edge.connection import BrokerRefusesError, Connection, Dialer, signature
+from edge.connection import BrokerRefusesError, Connection, Dialer
+from edge.delivery import Delivery
 from edge.discovery import Announcement
 from edge.errors import ServiceUnavailableError
 from edge.hearing import Hearing
@@ -26,6 +27,7 @@ from edge.messages import Origin, Topics, dominant, emotion_message, encode, eve
 from edge.outbox import Outbox
 from edge.pipeline import Sight
 from edge.records import Event
+from edge.signature import signature
 from edge.snapshot import Snapshots
 from edge.spool import Spool
 
@@ -34,6 +36,7 @@ log = logging.getLogger(__name__)
 FAREWELL_S = 1.0  # for the last messages of a clean exit
 BRISK_FOR_S = 60.0  # a broker that was away for less is found within some seconds
 RIVAL_MAX_S = 3600.0  # between tries while another client of our id throws us out: no war of reconnects
+INSIST_S = 5.0  # between two answers to a status that is not ours: whoever says it may answer too
 CHECK_S = 1.0  # between looks at a connection that gave no sign
 
 
@@ -60,14 +63,14 @@ class MqttLink:
         self._work = threading.Event()
         self._outbox = Outbox(wake=self._work.set)
         self._problem: str | None = None  # why there is no connection; None while there is one, or the first is tried
-        self._in_flight: dict[int, int | None] = {}  # message id -> spool number; None for a retained state
-        self._last_sent, self._events_refused = 0, 0
-        self._heard_at = 0.0  # when the broker last acknowledged something, or had nothing to acknowledge
         self._live_due_at: dict[str, float] = {}  # of each camera
         self._shown: dict[str, tuple[str | None, int]] = {}  # dominant emotion and number of faces last told
-        self._said_refused = False
         self._instance = secrets.token_hex(4)  # tells our own words from those of another that has our name
+        self._delivery = Delivery(spool, self._instance)
         self._hearing = Hearing(topics, self._instance, on_command, self._announce)
+        self._abandoned = False
+        self._serving = threading.Lock()  # held while a connection is used
+        self._insist_at = 0.0
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="mqtt-send", daemon=True)
         self.use(cameras, announcement)
@@ -84,6 +87,10 @@ class MqttLink:
         self._outbox.close({**cameras, self._topics.status: "stopped"})
         # Where no broker answers there is nobody to take leave of; a first connection may be on its way.
         self._thread.join(0.1 if self._problem is not None else FAREWELL_S + 0.2)
+        # Another link may speak for us from now on: what connects only now must not, and who speaks comes to an end.
+        self._abandoned = True
+        if self._serving.acquire(timeout=FAREWELL_S + 0.2):
+            self._serving.release()
 
     def use(self, cameras: Sequence[str], announcement: Announcement | None) -> None:
         """Speak for these cameras from now on, and describe the device so."""
@@ -114,7 +121,8 @@ class MqttLink:
     @property
     def drops(self) -> dict[str, int]:
         """Messages that were not sent, by cause."""
-        return {**self._spool.drops, "events_refused": self._events_refused, "live_dropped": self._outbox.dropped}
+        refused, dropped = self._delivery.events_refused, self._outbox.dropped + self._delivery.left_out
+        return {**self._spool.drops, "events_refused": refused, "live_dropped": dropped}
 
     def publish(self, event: Event, origin: Origin) -> None:
         """Send an event, now or when the broker is back. When the spool is full its oldest event goes."""
@@ -159,20 +167,25 @@ class MqttLink:
 
     def _connect_and_serve(self) -> None:
         backoff = Backoff(self._config.retry_min_s, self._config.retry_max_s, BRISK_FOR_S)
+        patience = Backoff(self._config.retry_max_s, self._config.retry_max_s)  # a whole fleet may have been refused
         rivalry = Backoff(self._config.retry_max_s, RIVAL_MAX_S)
         while not self._outbox.closed:
             try:
                 # A cluster that lost a node may take its time: who asks again too soon has it begin anew elsewhere.
                 connection = self._dialer.dial(self._prepare, self._work.set, self._config.ack_timeout_s)
             except ServiceUnavailableError as error:
+                if self._abandoned:
+                    return
                 self._say(str(error))
                 hopeless = isinstance(error, BrokerRefusesError) and error.needs_a_person
-                self._wait(self._config.retry_max_s if hopeless else backoff.next())
+                self._wait((patience if hopeless else backoff).next())
                 continue
-            self._say(None)
             began_at = time.monotonic()
-            self._serve(connection)
-            connection.close()
+            with self._serving:
+                if not self._abandoned:
+                    self._say(None)
+                    self._serve(connection)
+                connection.close()
             if connection.lost and not self._outbox.closed:
                 self._say(f"mqtt.broker: connection lost: {connection.end_reason}")
                 if time.monotonic() - began_at > STEADY_S:
@@ -180,6 +193,8 @@ class MqttLink:
                 self._wait(rivalry.next() if self._hearing.rival else backoff.next())
 
     def _prepare(self, client: paho.Client, protocol: str) -> None:
+        if self._abandoned:  # no other address, nor protocol, for nobody
+            raise ServiceUnavailableError("mqtt.broker: the link was left")
         signed = signature(PacketTypes.WILLMESSAGE, self._instance, protocol)
         client.will_set(self._topics.status, "offline", qos=1, retain=True, properties=signed)
         client.on_message = self._on_message
@@ -191,11 +206,10 @@ class MqttLink:
 
     def _serve(self, connection: Connection) -> None:
         """Send until the connection is lost, or until all is said and the link is closing."""
-        self._hearing.rival, subscribed = False, set[str]()
+        self._hearing.begin()
+        subscribed = set[str]()
         self._subscribe(connection, subscribed)
-        self._in_flight.clear()
-        self._heard_at = time.monotonic()
-        self._last_sent = 0  # what was not acknowledged on the connection before is sent again, in order
+        self._delivery.begin(connection)
         self._outbox.begin_anew()
         deadline = float("inf")
         while not connection.lost and time.monotonic() < deadline:
@@ -203,19 +217,29 @@ class MqttLink:
             self._work.clear()
             closing = self._outbox.closed  # read before sending: what was left before it was set is sent too
             self._subscribe(connection, subscribed)
-            self._take_acknowledgements(connection)
+            self._take_acknowledgements()
+            if not closing:
+                self._insist()
             late = time.monotonic() > deadline - FAREWELL_S / 2
-            self._send(connection, events=not late)
-            if self._in_flight and time.monotonic() - self._heard_at > self._config.ack_timeout_s:
+            self._send(events=not late)
+            if self._delivery.stalls(self._config.ack_timeout_s):
                 connection.give_up(f"it acknowledged nothing for {self._config.ack_timeout_s:g} s")
             if closing:
                 deadline = min(deadline, time.monotonic() + FAREWELL_S)
-                said = not self._in_flight and not self._outbox.unsent
-                if said and (late or not self._spool.after(self._last_sent, 1)):
+                said = not self._delivery.waiting and not self._outbox.unsent
+                if said and (late or not self._spool.after(self._delivery.last_sent, 1)):
                     return
         if not connection.lost:  # time is over: without acknowledgement, then
             for topic, text in self._outbox.unsent:
-                connection.publish(topic, text, qos=0, retain=True, signed=self._instance)
+                self._delivery.send_last(topic, text)
+
+    def _insist(self) -> None:
+        """Say again that we are here, where a late will of ours, or one of our name that went, stands over it."""
+        now = time.monotonic()
+        if self._hearing.contradicted and now >= self._insist_at:
+            self._hearing.contradicted, self._insist_at = False, now + INSIST_S
+            cameras = [self._topics.of_camera(camera, "status") for camera in self._cameras]
+            self._outbox.again([*cameras, self._topics.status])
 
     def _subscribe(self, connection: Connection, subscribed: set[str]) -> None:
         for topic in self._hearing.filters(connection.protocol, self._config.commands):
@@ -227,37 +251,25 @@ class MqttLink:
                 subscribed.add(camera)
                 snapshots.begin(connection)
 
-    def _send(self, connection: Connection, events: bool) -> None:
-        room = max(0, connection.window - len(self._in_flight))
-        rows = self._spool.after(self._last_sent, room) if events else []
+    def _send(self, events: bool) -> None:
+        delivery = self._delivery
+        room = delivery.room
+        rows = self._spool.after(delivery.last_sent, room) if events else []
         states, passing = self._outbox.take(room, events=len(rows))
-        if not self._in_flight:
-            self._heard_at = time.monotonic()
-        for row in rows[: room - len(states)]:
-            self._in_flight[connection.publish(row.topic, row.payload, qos=1, retain=False)] = row.number
-            self._last_sent = row.number
+        sent = [delivery.send_event(row) for row in rows[: room - len(states)]]
+        if not all(sent):
+            self._work.set()  # of what was too large no acknowledgement will wake this thread
         for topic, text in states:
-            self._in_flight[connection.publish(topic, text, qos=1, retain=True, signed=self._instance)] = None
+            delivery.send_state(topic, text)
         for topic, text in passing:
-            connection.publish(topic, text, qos=0, retain=False)
+            delivery.pass_on(topic, text)
         for snapshots in self._snapshots.values():
-            snapshots.send(connection)
+            snapshots.send(delivery)
 
-    def _take_acknowledgements(self, connection: Connection) -> None:
-        while connection.acknowledged:
-            mid, reason = connection.acknowledged.popleft()
-            if mid not in self._in_flight:  # of QoS 0: written, of which the broker says nothing
-                for snapshots in self._snapshots.values():
-                    snapshots.written(mid)
-                continue
-            number = self._in_flight.pop(mid)
-            self._heard_at = time.monotonic()
-            if reason.is_failure and not self._said_refused:
-                self._said_refused = True
-                log.error("the broker refuses what is published: %s (reason code %d)", reason, reason.value)
-            if number is not None:
-                self._spool.remove(number)
-                self._events_refused += reason.is_failure
+    def _take_acknowledgements(self) -> None:
+        for written in self._delivery.take_acknowledgements():
+            for snapshots in self._snapshots.values():
+                snapshots.written(written)
 
     def _say(self, problem: str | None) -> None:
         """Once per change."""

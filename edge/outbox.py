@@ -2,7 +2,7 @@
 
 import itertools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 
 class Outbox:
@@ -24,6 +24,13 @@ class Outbox:
         with self._lock:
             self._put(topic, text)
         self._wake()
+
+    def again(self, topics: Iterable[str]) -> None:
+        """Say once more what is to be said on these retained topics."""
+        with self._lock:
+            for topic in topics:
+                if topic in self._retained:
+                    self._put(topic, self._retained[topic])
 
     def close(self, last: Mapping[str, str]) -> None:
         """Take the last states, in their order. From now on they leave events the room."""

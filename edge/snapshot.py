@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from edge.config import MqttConfig
 from edge.connection import Connection
+from edge.delivery import Delivery
 from edge.messages import Topics
 from edge.records import Frame
 
@@ -60,12 +61,12 @@ class Snapshots:
         self._frame = frame
         return True
 
-    def send(self, connection: Connection) -> None:
+    def send(self, delivery: Delivery) -> None:
         """Make a picture of the frame that was taken, if one was, and send it: not retained, and at most once."""
         frame, self._frame = self._frame, None
         if frame is not None:
             picture = as_jpeg(frame.image, self._config.snapshot_width)
-            self._unwritten = connection.publish(self._topic, picture, qos=0, retain=False)
+            self._unwritten = delivery.pass_on(self._topic, picture)
 
     def written(self, message_id: int) -> None:
         """A message of this connection was handed to the network."""

@@ -16,13 +16,15 @@ class Proxy:
     - `delay_s`: every chunk is held up that long.
     - `blackhole`: connections are accepted, what comes is read, nothing is forwarded; nobody is told.
     - `swallow_replies`: only what the broker says is lost, as on a half-open connection.
+    - `holding`: what the broker says is kept back until it is False again.
     - `refusing`: new connections are closed at once.
+    - `hanging_up`: new connections are closed when they have said something, as by one whose backend is away.
     """
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.delay_s = 0.0
-        self.blackhole = self.swallow_replies = self.refusing = False
+        self.blackhole = self.swallow_replies = self.refusing = self.hanging_up = self.holding = False
         self._truncate_after: int | None = None
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._lock = threading.Lock()
@@ -62,6 +64,9 @@ class Proxy:
             if self.refusing:
                 client.close()
                 continue
+            if self.hanging_up:
+                threading.Thread(target=self._hang_up, args=(client,), daemon=True).start()
+                continue
             try:
                 broker = socket.create_connection(("127.0.0.1", self.target), timeout=5)
             except OSError:
@@ -73,11 +78,18 @@ class Proxy:
             threading.Thread(target=self._pump, args=(client, broker, True), daemon=True).start()
             threading.Thread(target=self._pump, args=(broker, client, False), daemon=True).start()
 
+    @staticmethod
+    def _hang_up(client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError):
+            client.recv(CHUNK)
+
     def _pump(self, source: socket.socket, drain: socket.socket, to_broker: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(CHUNK):
                 if self.delay_s:
                     time.sleep(self.delay_s)
+                while self.holding and not to_broker:
+                    time.sleep(0.02)
                 if self.blackhole or (self.swallow_replies and not to_broker):
                     continue
                 if to_broker and self._truncate_after is not None:

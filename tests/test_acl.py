@@ -123,7 +123,9 @@ def test_a_device_hears_no_other_device(guarded: Broker, subscribe) -> None:
     assert [topic for topic, _, _ in spy.messages] == ["emotiond/pi/status"]
 
 
-def test_refused_events_are_counted_and_told_once(guarded: Broker, caplog, tmp_path: Path) -> None:
+def test_refused_events_are_counted_and_each_refused_topic_is_told_once(
+    guarded: Broker, caplog, tmp_path: Path
+) -> None:
     """A device that says it is another: its events are not kept for ever."""
     config = MqttConfig(broker="127.0.0.1", port=guarded.port, username="pi", password_file=tmp_path / "pi")
     topics, origin = Topics("emotiond", "door"), Origin("door", "camera", "0" * 12)
@@ -133,4 +135,7 @@ def test_refused_events_are_counted_and_told_once(guarded: Broker, caplog, tmp_p
             link.publish(event(number), origin)
         wait_for(lambda: link.queued == 0, "all are answered")
         assert link.drops["events_refused"] == 3
-    assert caplog.text.count("the broker refuses what is published: Not authorized") == 1
+        refusal = "the broker refuses it: Not authorized (reason code 135); let the device's user publish there"
+        for topic in ("status", "camera/status", "camera/events"):
+            wait_for(lambda: f"emotiond/door/{topic}: {refusal}" in caplog.text, f"{topic} is told")  # noqa: B023
+    assert caplog.text.count(refusal) == 3

@@ -4,19 +4,23 @@ import logging
 import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from conftest import Broker, wait_for
 from edge.backoff import Backoff
 from edge.config import MqttConfig, SpoolConfig
 from edge.connection import IN_FLIGHT_MAX, Dialer
+from edge.discovery import announcement
 from edge.messages import Origin, Topics
-from edge.mqtt import MqttLink
+from edge.mqtt import INSIST_S, MqttLink
 from edge.pipeline import Sight
 from edge.spool import Spool
 from fakes import frame
@@ -116,10 +120,8 @@ def test_a_message_cut_in_the_middle_is_sent_again_whole(proxy: Proxy, broker: B
     assert proxy.accepted == 2
 
 
-def test_a_broker_that_goes_again_soon_after_its_return_is_sought_as_at_first(
-    proxy: Proxy, link_to, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each outage counts for itself, so that one after a long one does not cost a minute."""
+def watch_delays(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the links wait before a next try, in seconds, as it comes."""
     delays: list[float] = []
 
     class Watched(Backoff):
@@ -128,6 +130,14 @@ def test_a_broker_that_goes_again_soon_after_its_return_is_sought_as_at_first(
             return delays[-1]
 
     monkeypatch.setattr("edge.mqtt.Backoff", Watched)
+    return delays
+
+
+def test_a_broker_that_goes_again_soon_after_its_return_is_sought_as_at_first(
+    proxy: Proxy, link_to, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each outage counts for itself, so that one after a long one does not cost a minute."""
+    delays = watch_delays(monkeypatch)
     monkeypatch.setattr("edge.mqtt.BRISK_FOR_S", 0.0)
     proxy.refusing = True
     link = link_to(proxy.port, retry_max_s=60.0)
@@ -281,6 +291,64 @@ def test_stopped_is_heard_also_where_nothing_is_acknowledged(proxy: Proxy, broke
     wait_for(lambda: subscriber.texts(TOPICS.status)[-1] == "stopped", "its last word", patience_s=10)
 
 
+def test_what_is_larger_than_the_brokers_packets_is_left_out_and_all_else_arrives(
+    broker_at, subscribe, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The broker hangs up on who sends more, and would again on each connection."""
+    narrow = broker_at("allow_anonymous true\nmax_packet_size 4096")
+    subscriber = subscribe(narrow.port, "#")
+    told = announcement("homeassistant", TOPICS, ["camera"], False, 30.0)
+    config = MqttConfig(broker="127.0.0.1", port=narrow.port, snapshots=True, **{**QUICK, "ack_timeout_s": 60})
+    crowd = Sight(frame(), [event(1).reading] * 50, [])
+    large = replace(event(1), id="x" * 4096)
+    with Spool(SpoolConfig()) as spool, ExitStack() as stack:
+        dialer = Dialer(config, "emotiond-pi")
+        link = stack.enter_context(MqttLink(config, dialer, TOPICS, ["camera"], spool, lambda *_: None, told))
+
+        def asks_for_a_picture() -> bool:
+            subscriber.publish(TOPICS.of_camera("camera", "look"), "")
+            link.show(Sight(noisy, [], []), ORIGIN)
+            return "emotiond/pi/camera/snapshot: left out" in caplog.text
+
+        for each in (large, event(2)):
+            link.publish(each, ORIGIN)
+        wait_for(lambda: link.queued == 0, "the events are gone")
+        wait_for(lambda: subscriber.texts(TOPICS.status) == ["online"], "the status")
+        link.show(crowd, ORIGIN)
+        wait_for(lambda: link.drops["live_dropped"] == 1, "the live message is counted")
+        noisy = replace(frame(), image=np.random.default_rng(1).integers(0, 256, (480, 640, 3), np.uint8))
+        wait_for(asks_for_a_picture, "the picture is told")
+        narrow.kill()
+        narrow.start()
+        again = subscribe(narrow.port, "#")
+        for number in range(3, 40):
+            link.publish(replace(large, id=f"{number}{large.id}") if number % 2 else event(number), ORIGIN)
+        wait_for(lambda: link.queued == 0, "the later events are gone")
+        assert link.drops["events_refused"] == 20
+        wait_for(lambda: 38 in numbers(again), "the last event")
+    assert [topic for topic, _, _ in subscriber.messages if topic.startswith("homeassistant")] == []
+    for topic in (told.topic, *(TOPICS.of_camera("camera", name) for name in ("events", "faces", "snapshot"))):
+        assert caplog.text.count(f"{topic}: left out: ") == 1
+    assert caplog.text.count("takes packets of 4096; raise its limit (mosquitto: max_packet_size)") == 4
+    assert caplog.text.count("connection lost") == 1
+
+
+def test_an_event_that_is_too_large_for_the_broker_does_not_hold_up_the_others(
+    broker_at, subscribe, link_to, caplog: pytest.LogCaptureFixture
+) -> None:
+    """mosquitto's acknowledgement of it is none that MQTT knows."""
+    narrow = broker_at("allow_anonymous true\nmessage_size_limit 2000")
+    subscriber = subscribe(narrow.port)
+    link = link_to(narrow.port, ack_timeout_s=60)
+    for each in (event(1), replace(event(2), id="x" * 2000), event(3)):
+        link.publish(each, ORIGIN)
+    wait_for(lambda: link.queued == 0, "all are answered")
+    wait_for(lambda: numbers(subscriber) == [1, 3], "the others")
+    assert link.drops["events_refused"] == 1
+    assert "camera/events: the broker refuses it: Packet too large (reason code 149); raise its limit" in caplog.text
+    assert "connection lost" not in caplog.text
+
+
 def test_a_topic_that_is_no_text_disturbs_nothing(strict: StrictBroker, link_to) -> None:
     strict.acknowledge()
     link = link_to(strict.port, commands=True)
@@ -334,25 +402,130 @@ def test_a_device_that_is_restarted_is_no_other(broker: Broker, subscribe, link_
     assert "another emotiond" not in caplog.text
 
 
-def test_a_broker_whose_certificate_expired_is_told(tmp_path: Path, broker_at, link_to, caplog) -> None:
+def certify(folder: Path, *dates: str) -> str:
+    """The lines of a broker whose certificate, of ca.crt, holds between these dates, or today and tomorrow."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     script = """
     set -e
     printf 'subjectAltName=IP:127.0.0.1' >ext
     key="-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes"
-    openssl req -x509 $key -keyout ca.key -out ca.crt -subj /CN=ca -days 2
+    [ -e ca.crt ] || openssl req -x509 $key -keyout ca.key -out ca.crt -subj /CN=ca -days 2
     openssl req $key -keyout b.key -out b.csr -subj /CN=broker
-    mkdir d; touch d/index; echo 01 >d/serial
+    rm -rf d; mkdir d; touch d/index; echo 01 >d/serial
     printf '[ca]\\ndefault_ca=x\\n[x]\\ndatabase=d/index\\nserial=d/serial\\nnew_certs_dir=d\\ndefault_md=sha256\\n' >c
     printf 'policy=p\\n[p]\\ncommonName=supplied\\n' >>c
-    openssl ca -batch -config c -cert ca.crt -keyfile ca.key -in b.csr -out b.crt -extfile ext \\
-      -startdate 20200101000000Z -enddate 20200201000000Z
+    openssl ca -batch -config c -cert ca.crt -keyfile ca.key -in b.csr -out b.crt -extfile ext "$@"
     """
-    subprocess.run(["sh", "-c", script], cwd=tmp_path, check=True, capture_output=True)
-    files = f"cafile {tmp_path}/ca.crt\ncertfile {tmp_path}/b.crt\nkeyfile {tmp_path}/b.key"
-    link_to(broker_at(f"allow_anonymous true\n{files}").port, ca_file=tmp_path / "ca.crt")
+    limits = ["-startdate", dates[0], "-enddate", dates[1]] if dates else ["-days", "2"]
+    subprocess.run(["sh", "-c", script, "sh", *limits], cwd=folder, check=True, capture_output=True)
+    return f"allow_anonymous true\ncafile {folder}/ca.crt\ncertfile {folder}/b.crt\nkeyfile {folder}/b.key"
+
+
+def test_a_link_that_is_left_while_it_connects_says_nothing_any_more(proxy: Proxy, broker: Broker, subscribe) -> None:
+    """As in a reload: another link with the same spool speaks for the device by then."""
+    subscriber = subscribe(broker.port)
+    slow = MqttConfig(broker="127.0.0.1", port=proxy.port, **{**QUICK, "ack_timeout_s": 600})
+    config = slow.model_copy(update={"port": broker.port})
+    others = threading.enumerate()
+    proxy.holding = True
+    with Spool(SpoolConfig()) as spool:
+        with MqttLink(slow, Dialer(slow, "one"), TOPICS, ["camera"], spool, lambda *_: None):
+            sending = next(each for each in threading.enumerate() if each.name == "mqtt-send" and each not in others)
+            wait_for(lambda: proxy.accepted, "the first one connects")
+        with MqttLink(config, Dialer(config, "two"), TOPICS, ["camera"], spool, lambda *_: None) as link:
+            wait_for(lambda: subscriber.texts(TOPICS.status) == ["online"], "the second is there")
+            assert sending.is_alive()
+            proxy.holding = False
+            wait_for(lambda: not sending.is_alive(), "the first has gone")
+            link.publish(event(1), ORIGIN)
+            wait_for(lambda: numbers(subscriber) == [1], "an event")
+            assert subscriber.texts(TOPICS.status) == ["online"]
+            assert subscriber.texts(TOPICS.of_camera("camera", "status")) == ["offline"]
+
+
+def test_a_status_that_is_not_true_is_set_right(broker: Broker, subscribe, link_to) -> None:
+    """A late will of an earlier connection, or another of the same name that stopped."""
+    subscriber = subscribe(broker.port)
+    first, second = link_to(broker.port, "first"), link_to(broker.port, "second")
+    wait_for(lambda: subscriber.texts(TOPICS.status) == ["online", "online"], "both are there")
+    second.camera_status("camera", "online")
+    wait_for(lambda: "online" in subscriber.texts(TOPICS.of_camera("camera", "status")), "the camera is there")
+    first.__exit__()
+
+    def is_online() -> bool:
+        late = subscribe(broker.port, f"{TOPICS.base}/{TOPICS.device}/#")
+        wait_for(lambda: len(late.messages) >= 2, "what is retained")
+        return {text for _, text, _ in late.messages[:2]} == {"online"}
+
+    wait_for(lambda: "stopped" in subscriber.texts(TOPICS.status), "the first has gone")
+    wait_for(is_online, "the second says that it is there, and its camera")
+    subscriber.publish(TOPICS.status, "offline", retain=True)
+    wait_for(is_online, "it says so again")
+
+
+def test_two_who_contradict_each_other_do_not_fill_the_network(broker: Broker, subscribe, link_to) -> None:
+    subscriber = subscribe(broker.port)
+    link_to(broker.port)
+    wait_for(lambda: subscriber.texts(TOPICS.status) == ["online"], "it is there")
+    began_at = time.monotonic()
+
+    def quarrels() -> bool:
+        said = subscriber.texts(TOPICS.status)
+        if said[-1] == "online":
+            subscriber.publish(TOPICS.status, "stopped", retain=True)
+        return said.count("online") == 3
+
+    wait_for(quarrels, "it says so twice more")
+    assert time.monotonic() - began_at >= INSIST_S
+
+
+def test_a_broker_whose_certificate_expired_is_told(tmp_path: Path, broker_at, link_to, caplog) -> None:
+    expired = broker_at(certify(tmp_path, "20200101000000Z", "20200201000000Z"))
+    link_to(expired.port, ca_file=tmp_path / "ca.crt")
     wait_for(lambda: "its TLS certificate does not hold: certificate has expired" in caplog.text, "it is told")
+
+
+def test_a_board_that_learns_the_time_late_is_not_kept_waiting(tmp_path: Path, broker_at, link_to, caplog) -> None:
+    """Until then every certificate is one of the future; then it holds, as one that is signed again does."""
+    secured = broker_at(certify(tmp_path, "20900101000000Z", "20910101000000Z"))
+    proxy = Proxy(secured.port)
+    link = link_to(proxy.port, ca_file=tmp_path / "ca.crt", retry_max_s=3600.0)
+    link.publish(event(1), ORIGIN)
+    wait_for(lambda: "certificate is not yet valid; is this machine's clock right?" in caplog.text, "it is told")
+    wait_for(lambda: proxy.accepted > 2, "it is tried again")
+    secured.kill()
+    certify(tmp_path)
+    secured.start()
+    wait_for(lambda: link.queued == 0, "the event is acknowledged")
+    proxy.close()
+
+
+def test_a_tls_broker_that_is_restarted_behind_a_proxy_is_soon_found_again(
+    tmp_path: Path, broker_at, link_to, caplog
+) -> None:
+    """The proxy takes the connection and hangs up."""
+    proxy = Proxy(broker_at(certify(tmp_path)).port)
+    link = link_to(proxy.port, ca_file=tmp_path / "ca.crt", retry_max_s=3600.0)
+    link.publish(event(1), ORIGIN)
+    wait_for(lambda: link.queued == 0, "the first event")
+    proxy.hanging_up = True
+    proxy.cut()
+    wait_for(lambda: "hangs up during the TLS handshake" in caplog.text, "it is told")
+    proxy.hanging_up = False
+    link.publish(event(2), ORIGIN)
+    wait_for(lambda: link.queued == 0, "the second event")
+    proxy.close()
+
+
+def test_a_fleet_that_was_refused_does_not_come_back_at_one_moment(
+    broker_at, link_to, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delays = watch_delays(monkeypatch)
+    link_to(broker_at("allow_anonymous false").port)
+    wait_for(lambda: len(delays) >= 5, "it is tried again")
+    assert len(set(delays)) > 1
+    assert all(QUICK["retry_max_s"] / 2 <= delay <= QUICK["retry_max_s"] for delay in delays)
 
 
 def test_a_killed_process_leaves_no_camera_online_for_the_next(broker: Broker, subscribe, link_to) -> None:

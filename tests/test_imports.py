@@ -18,9 +18,9 @@ WORKSTATION = {"tensorflow", "keras", "torch", "jax", "matplotlib", "training", 
 LAYERS = [
     {"labels", "errors", "address", "console", "backoff", "commands", "quantization", "records", "quiet"} | {"outbox"},
     {"preprocess", "settings", "cameraconfig", "config", "contract", "configfile", "clip", "eventfile", "spool"}
-    | {"motion", "minisign", "beside", "waiting"},
+    | {"motion", "minisign", "beside", "waiting", "tls"},
     {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace", "discovery", "hearing", "snapshot"}
-    | {"picamera", "picturefile"},
+    | {"picamera", "picturefile", "delivery", "signature"},
     {"luma", "haar", "mtcnn", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
     | {"draw", "output", "videofile", "metrics"},
     {"capture", "files", "golden", "channel", "forget", "timeline", "fleet_devices", "fleet_reader"},

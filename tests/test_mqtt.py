@@ -266,6 +266,42 @@ def test_a_broker_that_only_knows_3_1_1_is_spoken_to_in_3_1_1(refusal: bytes) ->
     assert seen == [5, 4]
 
 
+OK_5, OK_3_1_1 = b"\x20\x03\0\0\0", b"\x20\x02\0\0"
+REFUSES_5 = b"\x20\x02\0\x01"
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked", "spoken"),
+    [
+        ([OK_5, b"", OK_5], [5, 5, 5], ["5", None, "5"]),
+        ([OK_5, b"", b"", OK_3_1_1, OK_5], [5, 5, 5, 4, 5], ["5", None, "3.1.1", "5"]),
+        ([b"", OK_3_1_1, OK_5], [5, 4, 5], ["3.1.1", "5"]),
+        ([OK_5, REFUSES_5, OK_3_1_1, OK_3_1_1], [5, 5, 4, 4], ["5", "3.1.1", "3.1.1"]),
+    ],
+    ids=["once", "twice", "at the start", "its own word"],
+)
+def test_only_a_brokers_own_word_makes_it_one_of_3_1_1(
+    answers: list[bytes], asked: list[int], spoken: list[str | None]
+) -> None:
+    """What hangs up may be a load balancer whose broker is being restarted."""
+    seen: list[int] = []
+    heard: list[str | None] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer_each_connect_with, args=(listener, answers, seen), daemon=True)
+        thread.start()
+        dialer = Dialer(settings(listener.getsockname()[1]), "tester")
+        for _ in spoken:
+            try:
+                connection = dialer.dial(lambda *_: None, lambda: None)
+            except ServiceUnavailableError:
+                heard.append(None)
+            else:
+                heard.append(connection.protocol)
+                connection.close()
+        thread.join(PATIENCE_S)
+    assert (seen, heard) == (asked, spoken)
+
+
 def test_a_broker_that_was_silent_for_a_while_is_asked_in_5_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may have been frozen when it was asked in 5, and well again when it was asked in 3.1.1."""
     monkeypatch.setattr("edge.connection.CONNACK_TIMEOUT_S", 0.3)
