@@ -3,6 +3,8 @@
 import csv
 import errno
 import os
+import secrets
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -49,13 +51,34 @@ class Table:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a whole file; what could not be finished does not stay. Raises OSError with the file's name in it."""
+    """Write a whole file, or leave what was there as it was. Raises OSError with the file's name in it."""
+    target = Path(os.path.realpath(path))  # what a link leads to is written, not the link
+    with named(path):
+        existed = target.exists()
+        if existed and not target.is_file():  # a pipe or a device: nothing can take its place
+            target.write_bytes(content)
+            return
+        if existed:
+            target.open("ab").close()  # a file that may not be written is not to be replaced either
+        _replace(target, content)
+
+
+def _replace(target: Path, content: bytes) -> None:
+    """Put a new file in the place of `target`, with its rights if it is there."""
+    temporary = target.with_name(f".emotiond-{secrets.token_hex(8)}")
     try:
-        with named(path):
-            path.write_bytes(content)
-    except OSError:
-        if path.is_file():
-            path.unlink()
+        file = temporary.open("xb")
+    except PermissionError:
+        target.write_bytes(content)  # its folder takes no new file, but what is there may be written
+        return
+    try:
+        with file:
+            file.write(content)
+        if target.exists():
+            shutil.copymode(target, temporary)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -81,7 +104,7 @@ def write_picture(path: Path, picture: npt.NDArray[np.uint8]) -> None:
 
 
 class named:  # noqa: N801 - used as `with named(path):`
-    """Errors of writing carry no file's name of their own; one that a person reads must."""
+    """Errors of writing carry no file's name, or that of a temporary one; a person must read the one that was given."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -89,7 +112,7 @@ class named:  # noqa: N801 - used as `with named(path):`
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, OSError) and error.filename is None:
+        if isinstance(error, OSError):
             number = error.errno or errno.EIO
             raise OSError(number, error.strerror or os.strerror(number), str(self._path)) from None
 

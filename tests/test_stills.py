@@ -9,13 +9,14 @@ import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from conftest import ROOT
+from conftest import PATIENCE_S, ROOT, as_ordinary_user
 from edge.labels import EMOTIONS
 from edge.picturefile import decode, load
 from edge.stills import FACES_HEADER, find_pictures
@@ -26,11 +27,23 @@ GOLDEN = ROOT / "tests/golden/portrait.jpg"
 PROGRESS = re.compile(r"/s(, \d+:\d\d left)?$")
 
 
-def image(*arguments: object, cwd: Path = ROOT, memory_mb: int | None = None) -> subprocess.CompletedProcess[str]:
-    """`emotiond image`, perhaps with no more than this address space for data."""
-    limit = None if memory_mb is None else lambda: resource.setrlimit(resource.RLIMIT_DATA, (memory_mb << 20,) * 2)
+def image(
+    *arguments: object,
+    cwd: Path = ROOT,
+    memory_mb: int | None = None,
+    file_bytes: int | None = None,
+    before: Sequence[str] = (),
+) -> subprocess.CompletedProcess[str]:
+    """`emotiond image`, perhaps with no more than this memory for data or room in a file, or started by a program."""
+
+    def limit() -> None:
+        if memory_mb is not None:
+            resource.setrlimit(resource.RLIMIT_DATA, (memory_mb << 20,) * 2)
+        if file_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes,) * 2)
+
     done = subprocess.run(
-        [sys.executable, "-m", "edge", "image", *map(str, arguments)],
+        [*before, sys.executable, "-m", "edge", "image", *map(str, arguments)],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -265,3 +278,53 @@ def test_names_that_are_no_text_do_no_harm(tmp_path: Path) -> None:
 def test_each_file_is_read_once(tmp_path: Path) -> None:
     path = picture(tmp_path / "a.png")
     assert find_pictures([str(tmp_path), str(path), f"{tmp_path}/**/*.png"]) == [path]
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_picture_that_cannot_be_written_whole_leaves_the_one_before(tmp_path: Path, linked: bool) -> None:
+    keep = picture(tmp_path / "keep.png")
+    before = keep.read_bytes()
+    target = keep
+    if linked:
+        target = tmp_path / "link.png"
+        target.symlink_to("keep.png")
+    names = sorted(tmp_path.iterdir())
+    done = image(PORTRAIT, "--output-image", target, file_bytes=5000)  # as on a full disk
+    assert (done.returncode, done.stderr) == (74, f"emotiond: {target}: File too large\n")
+    assert keep.read_bytes() == before
+    assert sorted(tmp_path.iterdir()) == names
+    keep.chmod(0o640)
+    assert image(PORTRAIT, "--output-image", target).returncode == 0
+    assert cv2.imread(str(keep)).shape == (512, 512, 3)
+    assert keep.stat().st_mode & 0o777 == 0o640
+    assert target.is_symlink() == linked
+    assert sorted(tmp_path.iterdir()) == names
+
+
+def test_a_picture_that_may_not_be_written_stays_as_it_is(tmp_path: Path) -> None:
+    user = as_ordinary_user()
+    keep, other = picture(tmp_path / "keep.png"), picture(tmp_path / "other.png")
+    keep.chmod(0o444)
+    before = keep.read_bytes()
+    done = image(PORTRAIT, "--output-image", keep, before=user)
+    assert (done.returncode, done.stderr) == (74, f"emotiond: {keep}: Permission denied\n")
+    assert keep.read_bytes() == before
+    tmp_path.chmod(0o555)  # where no file can be made beside it, what may be written still is
+    done = image(PORTRAIT, "--output-image", other, before=user)
+    tmp_path.chmod(0o755)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert cv2.imread(str(other)).shape == (512, 512, 3)
+
+
+def test_a_picture_may_go_to_what_is_no_file(tmp_path: Path) -> None:
+    for target, code in (("/dev/null", 0), ("/dev/full", 74)):
+        link = tmp_path / f"{code}.png"
+        link.symlink_to(target)
+        assert image(PORTRAIT, "--output-image", link).returncode == code
+        assert link.is_symlink()
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["sh", "-c", 'cat "$0" >read.png', pipe], cwd=tmp_path)
+    assert image(PORTRAIT, "--output-image", pipe).returncode == 0
+    assert reader.wait(PATIENCE_S) == 0
+    assert cv2.imread(str(tmp_path / "read.png")).shape == (512, 512, 3)
