@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge.errors import BadDataError, UsageError
+from edge.errors import BadDataError
 
 DRAWN_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})  # formats with colours
 SHOW_EVERY_S = 0.2  # on a terminal
@@ -80,12 +80,6 @@ def _replace(target: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def refuse_picture_name(option: str, path: Path) -> None:
-    """Raise UsageError unless a picture in colours can be written to a file of this name."""
-    if path.suffix.lower() not in DRAWN_SUFFIXES:
-        raise UsageError(f"{option} {path}: must end in {', '.join(sorted(DRAWN_SUFFIXES))}")
 
 
 def write_picture(path: Path, picture: npt.NDArray[np.uint8]) -> None:

@@ -1,15 +1,17 @@
 """A video from its beginning to its end: an annotated copy, tables, and a picture of the emotions over time."""
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from edge import clip
+from edge import clip, places
 from edge.address import ffmpeg_name
 from edge.app import build_pipeline, build_search
 from edge.beside import Behind
@@ -20,7 +22,7 @@ from edge.draw import UNCERTAIN, draw
 from edge.errors import EndOfStream, UsageError
 from edge.files import FALLBACK_FPS, PICTURE_SUFFIXES, open_file
 from edge.labels import EMOTIONS
-from edge.output import Progress, Table, refuse_picture_name, write_picture
+from edge.output import Progress, Table, write_picture
 from edge.pipeline import FrameSource, Sight
 from edge.records import Frame
 from edge.timeline import Timeline
@@ -39,6 +41,13 @@ class Outputs:
     video: Path | None = None
     csv: Path | None = None
     timeline: Path | None = None
+
+    def files(self) -> list[places.Output]:
+        """Each file, with the option that asks for it."""
+        tables = (self.csv, places.beside(self.csv, "events")) if self.csv else ()
+        asked = [("--output-video", self.video), *(("--output-csv", table) for table in tables)]
+        asked.append(("--output-timeline", self.timeline))
+        return [(option, path) for option, path in asked if path is not None]
 
 
 def run(config: Config, outputs: Outputs, bars: bool = True) -> None:
@@ -130,7 +139,7 @@ class _Tables:
 
     def __init__(self, path: Path) -> None:
         self._faces = Table(path, FACES_HEADER)
-        self._events = Table(path.with_name(f"{path.stem}-events{path.suffix}"), EVENTS_HEADER)
+        self._events = Table(places.beside(path, "events"), EVENTS_HEADER)
 
     def __enter__(self) -> "_Tables":
         with ExitStack() as stack:
@@ -194,14 +203,30 @@ def _tell(sight: Sight, tables: _Tables | None, timeline: Timeline | None, progr
 
 
 def _refuse(source: str, outputs: Outputs) -> None:
-    """What would be noticed only after the work, or destroy what is read."""
+    """What would be noticed only after the work, or destroy what is read or written: before anything is opened."""
     if is_live(source) or source.isdigit():
         raise UsageError(f"{source}: does not end; emotiond video is for files (emotiond run reads cameras)")
+    if outputs.video:
+        places.refuse_video_name("--output-video", outputs.video)
+    if outputs.csv:
+        places.refuse_table_name("--output-csv", outputs.csv)
     if outputs.timeline:
-        refuse_picture_name("--output-timeline", outputs.timeline)
-    for path in (outputs.video, outputs.csv, outputs.timeline):
-        if path is not None and path.resolve() == Path(source.removeprefix("file://")).resolve():
-            raise UsageError(f"{path} is the video that is read; choose another name")
+        places.refuse_picture_name("--output-timeline", outputs.timeline)
+    places.refuse_clashes(outputs.files(), _files_of(source))
+    places.try_places(outputs.files())
+
+
+def _files_of(source: str) -> list[Path]:
+    """The files that are read, as `open_file` finds them. What is not there is its to say."""
+    path = Path(source.removeprefix("file://"))
+    if source == "builtin" or path.is_file():
+        return [path] if source != "builtin" else []
+    folder, pattern = (path, "*") if path.is_dir() else (path.parent, re.sub(r"%0?\d*d", "*", path.name))
+    try:
+        files = list(folder.iterdir())
+    except OSError:
+        return []
+    return [file for file in files if fnmatch(file.name, pattern) and file.suffix.lower() in PICTURE_SUFFIXES]
 
 
 def _facts(source: str, wished_fps: float | None) -> tuple[float, int | None]:

@@ -19,7 +19,8 @@ import pytest
 from conftest import PATIENCE_S, ROOT, as_ordinary_user
 from edge.labels import EMOTIONS
 from edge.picturefile import decode, load
-from edge.stills import FACES_HEADER, find_pictures
+from edge.places import find_pictures
+from edge.stills import FACES_HEADER
 
 PORTRAIT = ROOT / "edge/assets/portrait.jpg"
 GOLDEN = ROOT / "tests/golden/portrait.jpg"
@@ -214,21 +215,50 @@ def test_what_is_no_picture_is_named_and_the_others_are_read(
         (["a.png", "--output-image", "x.odt"], 2, "--output-image x.odt: must end in .bmp, .jpeg, .jpg, .png"),
         (["a.png", "--output-image", "x.pgm"], 2, "--output-image x.pgm: must end in .bmp, .jpeg, .jpg, .png"),
         (["a.png", "--output-image", "x.exr"], 2, "--output-image x.exr: must end in .bmp, .jpeg, .jpg, .png"),
-        (["a.png", "--output-image", "a.png"], 2, "--output-image: a.png is one of the pictures that are read"),
-        (["a.png", "b.png", "--output-image", "."], 2, "--output-image: a.png is one of the pictures that are read"),
+        (["a.png", "--output-image", "a.png"], 2, "--output-image: a.png is one of the files that are read"),
+        (["a.png", "b.png", "--output-image", "."], 2, "--output-image: a.png is one of the files that are read"),
         (["a.png", "b.png", "--output-image", "a.png"], 2, "--output-image a.png: is a file, but several pictures"),
+        (["a.png", "--output-image", "link.png"], 2, "--output-image: link.png is one of the files that are read"),
+        (["--output-csv", "a.png", "b.png"], 2, "--output-csv a.png: is named like a picture or a video"),
+        (["a.png", "--output-csv", "x.mp4"], 2, "--output-csv x.mp4: is named like a picture or a video"),
+        (
+            ["t.csv", "--output-csv", "t.csv"],
+            2,
+            "--output-csv: t.csv is one of the files that are read; choose another",
+        ),
+        (["t-frequencies.csv", "--output-csv", "t.csv"], 2, "--output-csv: t-frequencies.csv is one of the files that"),
+        (
+            ["a.png", "--output-csv", "t.csv", "--output-image", "t.png"],
+            2,
+            "--output-csv: t.csv is written by --output-",
+        ),
+        (["a.png", "--output-csv", "."], 2, "--output-csv .: is a folder; name a file, such as faces.csv"),
+        (
+            ["a.png", "--output-csv", "empty"],
+            2,
+            "--output-csv empty: is a folder; name a file, such as empty/faces.csv",
+        ),
+        (["a.png", "--output-csv", "-"], 2, "--output-csv -: tables go to files, not to standard output"),
+        (["a.png", "--output-csv", "a.png/x.csv"], 74, "a.png/x.csv: Not a directory"),
+        (["a.png", "--output-csv", f"{'x' * 250}.csv"], 74, f"{'x' * 250}-frequencies.csv: File name too long"),
+        (["a.png", "--output-image", "x.odt", "--output-csv", "have.csv"], 2, "--output-image x.odt: must end in"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
     picture(tmp_path / "a.png")
     picture(tmp_path / "b.png")
-    before = (tmp_path / "a.png").read_bytes()
     (tmp_path / "empty").mkdir()
+    (tmp_path / "link.png").hardlink_to(tmp_path / "a.png")
+    for name in ("t.csv", "t-frequencies.csv", "have.csv"):
+        (tmp_path / name).write_text("of yesterday\n")
+    (tmp_path / "t.png").symlink_to("t.csv")
+    before = {path.name: path.is_file() and path.read_bytes() for path in tmp_path.iterdir()}
     done = image(*arguments, cwd=tmp_path)
     assert done.returncode == code
     assert done.stderr.startswith(f"emotiond: {said}")
     assert done.stderr.count("\n") == 1
-    assert (tmp_path / "a.png").read_bytes() == before
+    after = {path.name: path.is_file() and path.read_bytes() for path in tmp_path.iterdir()}
+    assert after == before
 
 
 def test_every_common_kind_of_picture_becomes_eight_bit_colour(tmp_path: Path) -> None:

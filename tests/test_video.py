@@ -9,13 +9,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from conftest import ROOT, wait_for
+from conftest import ROOT, as_ordinary_user, wait_for
 from edge.draw import COLOURS
 from edge.output import Progress
 from edge.video import EVENTS_HEADER, FACES_HEADER
@@ -25,12 +26,16 @@ PROGRESS = re.compile(r"/s(, \d+:\d\d left)?$")
 
 
 def video_command(
-    *arguments: object, cwd: Path = ROOT, file_mb: float | None = None, path: str | None = None
+    *arguments: object,
+    cwd: Path = ROOT,
+    file_mb: float | None = None,
+    path: str | None = None,
+    before: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """`emotiond video`, perhaps with no room for files of more than this, or with other programs to be found."""
+    """`emotiond video`, perhaps with no room for larger files, with other programs to be found, or started by one."""
     size = None if file_mb is None else round(file_mb * 2**20)
     done = subprocess.run(
-        [sys.executable, "-m", "edge", "video", *map(str, arguments)],
+        [*before, sys.executable, "-m", "edge", "video", *map(str, arguments)],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), **({"PATH": path} if path is not None else {})},
@@ -156,17 +161,57 @@ def test_a_damaged_video_goes_on_behind_the_damage(tmp_path: Path, video: Path) 
         (["builtin", "--output-csv", "/dev/full"], 74, "/dev/full: No space left on device"),
         (["builtin", "--output-timeline", "x.doc"], 2, "--output-timeline x.doc: must end in .bmp"),
         (["builtin", "--output-timeline", "x.pgm"], 2, "--output-timeline x.pgm: must end in .bmp"),
-        (["text.mkv", "--output-video", "text.mkv"], 2, "text.mkv is the video that is read; choose another name"),
+        (["text.mkv", "--output-video", "text.mkv"], 2, "--output-video: text.mkv is one of the files that are read"),
+        (["text.mkv", "--output-video", "link.mkv"], 2, "--output-video: link.mkv is one of the files that are read"),
+        (["pics", "--output-timeline", "pics/1.png"], 2, "--output-timeline: pics/1.png is one of the files that are"),
+        (["pics/%03d.png", "--output-timeline", "pics/1.png"], 2, "--output-timeline: pics/1.png is one of the files"),
+        (["text.csv", "--output-csv", "text.csv"], 2, "--output-csv: text.csv is one of the files that are read"),
+        (["text-events.csv", "--output-csv", "text.csv"], 2, "--output-csv: text-events.csv is one of the files that"),
+        (["builtin", "--output-csv", "pics/1.png"], 2, "--output-csv pics/1.png: is named like a picture or a video"),
+        (["builtin", "--output-csv", "."], 2, "--output-csv .: is a folder; name a file, such as faces.csv"),
+        (
+            ["builtin", "--output-csv", "text.csv", "--output-timeline", "t.png"],
+            2,
+            "--output-timeline: t.png is written",
+        ),
+        (["builtin", "--output-csv", "text.csv", "--output-video", "o.txt"], 2, "--output-video o.txt: must end in"),
+        (
+            ["builtin", "--output-csv", "text.csv", "--output-timeline", "pics/"],
+            2,
+            "--output-timeline pics: is a folder",
+        ),
+        (["builtin", "--output-csv", "text.csv", "--output-timeline", "no/t.png"], 74, "no/t.png: No such file or dir"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
-    (tmp_path / "text.mkv").write_text("this is no video\n" * 50)
+    for name in ("text.mkv", "text.csv", "text-events.csv"):
+        (tmp_path / name).write_text("this is no video\n" * 50)
     (tmp_path / "empty.mkv").touch()
+    (tmp_path / "link.mkv").hardlink_to(tmp_path / "text.mkv")
+    (tmp_path / "t.png").symlink_to("text.csv")
+    (tmp_path / "pics").mkdir()
+    cv2.imwrite(str(tmp_path / "pics" / "1.png"), np.full((120, 160, 3), 90, np.uint8))
+    before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
     done = video_command(*arguments, cwd=tmp_path)
     assert done.returncode == code
     assert done.stderr.startswith(f"emotiond: {said}")
     assert done.stderr.count("\n") == 1
-    assert (tmp_path / "text.mkv").read_text().startswith("this is no video")
+    assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
+
+
+def test_a_timeline_that_may_not_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+    timeline, table = tmp_path / "timeline.png", tmp_path / "faces.csv"
+    timeline.touch(0o444)
+    user = as_ordinary_user()
+    done = video_command("builtin", "--output-timeline", timeline, "--output-csv", table, before=user)
+    assert (done.returncode, done.stderr) == (74, f"emotiond: {timeline}: Permission denied\n")
+    assert not table.exists()
+    timeline.unlink()
+    tmp_path.chmod(0o555)
+    done = video_command("builtin", "--output-timeline", timeline, before=user)
+    tmp_path.chmod(0o755)
+    assert (done.returncode, done.stdout) == (74, "")
+    assert done.stderr == f"emotiond: {timeline}: Permission denied\n"
 
 
 @pytest.mark.parametrize("programs", [None, ""], ids=["any encoder", "OpenCV's own"])
