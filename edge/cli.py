@@ -12,7 +12,7 @@ from types import FrameType
 from typing import NoReturn
 
 from edge import __version__, fleet_commands, people_commands
-from edge.console import positive, set_up_logging
+from edge.console import positive, send_nowhere, set_up_logging
 from edge.errors import ConfigError, EmotiondError
 
 BUG, IO_ERROR = 70, 74  # sysexits.h: EX_SOFTWARE, EX_IOERR
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         sys.stdout.flush()
     except OSError:  # what is left cannot be written; the interpreter would try again, and complain
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        send_nowhere(1)
     sys.exit(code)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable
 
@@ -30,3 +31,10 @@ def between(least: float, most: float) -> Callable[[str], float]:
 def set_up_logging(level: str) -> None:
     """To standard error, from `level` on."""
     logging.basicConfig(level=level.upper(), stream=sys.stderr, format="emotiond: %(message)s")
+
+
+def send_nowhere(descriptor: int) -> None:
+    """What is written to it from now on is lost without a complaint: nobody reads it, or it cannot be written."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)

@@ -9,12 +9,13 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TextIO
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edge.console import send_nowhere
 from edge.errors import BadDataError
 
 DRAWN_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})  # formats with colours
@@ -114,11 +115,12 @@ class named:  # noqa: N801 - used as `with named(path):`
 class Progress:
     """How far a long run has come, on standard error: one line that changes, or a line now and then in a log.
 
-    `total` is None where nobody knows. `show` may be called as often as you like.
+    `total` is None where nobody knows. `show` may be called as often as you like. `goes_on`: whether there is more to
+    do than to tell, so that BrokenPipeError is not raised when nobody listens any more.
     """
 
-    def __init__(self, unit: str, total: int | None = None) -> None:
-        self._unit, self._total = unit, total
+    def __init__(self, unit: str, total: int | None = None, goes_on: bool = False) -> None:
+        self._unit, self._total, self._goes_on = unit, total, goes_on
         self._began_at = time.monotonic()
         self._is_terminal = sys.stderr.isatty()
         self._due_at = self._began_at + (SHOW_EVERY_S if self._is_terminal else TELL_EVERY_S)
@@ -132,8 +134,10 @@ class Progress:
         self._due_at = now + (SHOW_EVERY_S if self._is_terminal else TELL_EVERY_S)
         line = self.text(done, now - self._began_at)
         self._shown = self._is_terminal
-        print(f"\r\x1b[K{line}" if self._is_terminal else line, end="" if self._is_terminal else "\n", file=sys.stderr)  # noqa: T201
-        sys.stderr.flush()
+        if self._is_terminal:
+            self._print(f"\r\x1b[K{line}", sys.stderr, end="")
+        else:
+            self._print(line, sys.stderr)
 
     def text(self, done: int, elapsed_s: float) -> str:
         """The line for people."""
@@ -149,11 +153,23 @@ class Progress:
     def say(self, line: str) -> None:
         """A line of results on standard output, which the changing line must not run into."""
         self.clear()
-        print(line)  # noqa: T201
+        self._print(line, sys.stdout)
+
+    def complain(self, line: str) -> None:
+        """A line on standard error, likewise."""
+        self.clear()
+        self._print(f"emotiond: {line}", sys.stderr)
 
     def clear(self) -> None:
         """Take the changing line away."""
         if self._shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            self._print("\r\x1b[K", sys.stderr, end="")
             self._shown = False
+
+    def _print(self, text: str, stream: TextIO, end: str = "\n") -> None:
+        try:
+            print(text, end=end, file=stream, flush=stream is sys.stderr)
+        except BrokenPipeError:
+            if not self._goes_on:
+                raise
+            send_nowhere(stream.fileno())

@@ -2,7 +2,6 @@
 
 import os
 import queue
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -92,15 +91,14 @@ def run(config: Config, inputs: Sequence[str], output_image: str | None, output_
     readers = [Reader(config) for _ in range(workers)]
     counts: Counter[str] = Counter()
     broken = 0
-    progress = Progress("pictures", len(paths))
+    progress = Progress("pictures", len(paths), goes_on=bool(output_image or tables))
     with ExitStack() as stack:
         table = stack.enter_context(Table(tables[0], FACES_HEADER)) if tables else None
         stack.callback(progress.clear)
         for done, still in enumerate(stack.enter_context(_read_all(readers, paths, drawn)), 1):
             if still.problem is not None:
                 broken += 1
-                progress.clear()
-                print(f"emotiond: {_shown(still.path)}: {still.problem}", file=sys.stderr, flush=True)  # noqa: T201
+                progress.complain(f"{_shown(still.path)}: {still.problem}")
             if table is not None:
                 table.add(_rows(still))
             counts.update(reading.emotion or UNCERTAIN for reading in still.readings)
@@ -113,7 +111,7 @@ def run(config: Config, inputs: Sequence[str], output_image: str | None, output_
         with Table(tables[1], FREQUENCIES_HEADER) as frequencies:
             frequencies.add(_frequencies(counts))
     if len(paths) > 1 and not as_json:
-        print(_summary(len(paths) - broken, counts))  # noqa: T201
+        progress.say(_summary(len(paths) - broken, counts))
     return BadDataError.exit_code if broken else 0
 
 

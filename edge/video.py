@@ -64,7 +64,7 @@ def run(config: Config, outputs: Outputs, bars: bool = True) -> None:
     fps, promised = _facts(source_name, camera.fps)
     classifier = TfliteClassifier.from_config(config.model)
     timeline, frames, events = Timeline(), 0, 0
-    progress = Progress("frames", promised)
+    progress = Progress("frames", promised, goes_on=outputs != Outputs())
     with ExitStack() as stack:
         stack.enter_context(source)
         pipeline = build_pipeline(config, stack.enter_context(build_search(config)), classifier)
@@ -85,7 +85,7 @@ def run(config: Config, outputs: Outputs, bars: bool = True) -> None:
     codec = f", written as {copy.codec}" if copy else ""
     if outputs.timeline:
         write_picture(outputs.timeline, timeline.draw())
-    print(f"{source_name}: frames: {frames}, faces: {timeline.faces}, events: {events}{codec}")  # noqa: T201
+    progress.say(f"{source_name}: frames: {frames}, faces: {timeline.faces}, events: {events}{codec}")
 
 
 def _frames(source: FrameSource) -> Iterator[Frame]:

@@ -25,6 +25,7 @@ from edge.stills import FACES_HEADER
 PORTRAIT = ROOT / "edge/assets/portrait.jpg"
 GOLDEN = ROOT / "tests/golden/portrait.jpg"
 
+LONG_S = 300.0  # for dozens of pictures on a busy machine
 PROGRESS = re.compile(r"/s(, \d+:\d\d left)?$")
 
 
@@ -125,6 +126,24 @@ def test_many_pictures_in_their_order_with_a_summary(tmp_path: Path) -> None:
     assert lines[-1] == "pictures: 6, faces: 3 (happy 3)"
     assert sorted(file.name for file in (tmp_path / "new" / "out").iterdir()) == [f"{n}.png" for n in range(6)]
     assert (cv2.imread(str(tmp_path / "new/out/1.png")) != portrait).any()
+
+
+def test_files_are_finished_when_nobody_reads_the_lines_any_more(tmp_path: Path) -> None:
+    folder, table = tmp_path / "in", tmp_path / "faces.csv"
+    folder.mkdir()
+    for number in range(60):
+        (folder / f"{number:02d}.jpg").symlink_to(PORTRAIT)
+    (folder / "damaged.jpg").write_text("no picture")
+    arguments = [folder, "--json", "--output-csv", table, "--output-image", tmp_path / "drawn"]
+    command = [sys.executable, "-m", "edge", "image", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, **pipes)
+    child.stdout.close()
+    child.stderr.close()
+    assert child.wait(LONG_S) == 65
+    assert [Path(row["picture"]).name for row in rows(table)] == [f"{number:02d}.jpg" for number in range(60)]
+    assert {row["emotion"]: row["faces"] for row in rows(tmp_path / "faces-frequencies.csv")}["happy"] == "60"
+    assert len(list((tmp_path / "drawn").iterdir())) == 60
 
 
 def test_json_has_an_object_a_picture(tmp_path: Path) -> None:
