@@ -12,10 +12,11 @@ from types import FrameType
 from typing import NoReturn
 
 from edge import __version__, fleet_commands, people_commands
-from edge.console import positive, send_nowhere, set_up_logging
+from edge.console import interrupt, interrupts, positive, send_nowhere, set_up_logging
 from edge.errors import ConfigError, EmotiondError
 
 BUG, IO_ERROR = 70, 74  # sysexits.h: EX_SOFTWARE, EX_IOERR
+INTERRUPTED = 128 + signal.SIGINT  # as shells say it
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -23,23 +24,25 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in ("stdout", "stderr"):
         if getattr(sys, stream) is None:  # closed by who started us
             setattr(sys, stream, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as a shell's & does
+        signal.signal(signal.SIGINT, interrupt)
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     try:
         code = _run(_parser().parse_args(arguments))
         sys.stdout.flush()
     except EmotiondError as error:
-        code = _explain(str(error), error.exit_code, debug)
+        code = INTERRUPTED if interrupts else _explain(str(error), error.exit_code, debug)
     except SystemExit as end:  # argparse's: help, version, usage
         code = end.code if isinstance(end.code, int) else 0
     except KeyboardInterrupt:
-        code = 128 + signal.SIGINT
+        code = INTERRUPTED
     except BrokenPipeError:  # whoever read our output has seen enough
         code = 0
     except OSError as error:
         code = _explain(f"{error.filename or 'standard output'}: {error.strerror or error}", IO_ERROR, debug)
     except Exception as error:  # noqa: BLE001 - the last line of defence; --debug shows where
-        what = f"{type(error).__name__}: {error}"
-        code = _explain(f"a bug in emotiond: {what}; run with --debug for the traceback", BUG, debug)
+        what = f"a bug in emotiond: {type(error).__name__}: {error}; run with --debug for the traceback"
+        code = INTERRUPTED if interrupts else _explain(what, BUG, debug)
     try:
         sys.stdout.flush()
     except OSError:  # what is left cannot be written; the interpreter would try again, and complain
@@ -156,7 +159,7 @@ def _watch(options: argparse.Namespace) -> int:
     set_up_logging("info")
     # A wrong name should be told at once; later losses are waited out.
     Dialer(settings, passing_client_id("watch")).dial(lambda *_: None, lambda: None).close()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, interrupt)
     with (
         LineWriter(sys.stdout.fileno()) as writer,
         Subscriber(settings, writer.write, everything=options.all, raw=options.raw),

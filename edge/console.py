@@ -1,11 +1,15 @@
-"""What the commands share: numbers from the command line, and where they log to."""
+"""What the commands share: numbers from the command line, signals, and where they log and print to."""
 
 import argparse
 import logging
 import os
 import sys
 from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
 
+interrupts: list[int] = []
+"""The signals that asked the command to end."""
 DIGITS_MAX = 18  # Python reads no numbers of thousands of digits
 
 
@@ -31,6 +35,12 @@ def between(least: float, most: float) -> Callable[[str], float]:
 def set_up_logging(level: str) -> None:
     """To standard error, from `level` on."""
     logging.basicConfig(level=level.upper(), stream=sys.stderr, format="emotiond: %(message)s")
+
+
+def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """Handles a signal as Python does SIGINT, and remembers it: packages make ImportErrors of a KeyboardInterrupt."""
+    interrupts.append(number)
+    raise KeyboardInterrupt
 
 
 def send_nowhere(descriptor: int) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -156,6 +157,13 @@ def test_the_picker_can_be_left(screen: Screen, start: Callable[..., Daemon]) ->
         screen.press(window, "Escape")
         time.sleep(0.2)
     assert daemon.finish() == (0, "", "")
+
+
+def test_it_ends_quietly_when_it_is_asked_to(screen: Screen, start: Callable[..., Daemon]) -> None:
+    daemon = start("preview", "--source", "builtin", env={"DISPLAY": screen.name})
+    screen.window()
+    daemon.process.send_signal(signal.SIGTERM)
+    assert daemon.finish(LONG_S) == (130, "", "")
 
 
 @pytest.mark.skipif(not HAS_WINDOWS, reason="this OpenCV has no windows (opencv-python-headless)")

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import resource
+import signal
 import struct
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 
-from conftest import PATIENCE_S, ROOT, as_ordinary_user
+from conftest import PATIENCE_S, ROOT, as_ordinary_user, wait_for
 from edge.labels import EMOTIONS
 from edge.picturefile import decode, load
 from edge.places import find_pictures
@@ -144,6 +145,23 @@ def test_files_are_finished_when_nobody_reads_the_lines_any_more(tmp_path: Path)
     assert [Path(row["picture"]).name for row in rows(table)] == [f"{number:02d}.jpg" for number in range(60)]
     assert {row["emotion"]: row["faces"] for row in rows(tmp_path / "faces-frequencies.csv")}["happy"] == "60"
     assert len(list((tmp_path / "drawn").iterdir())) == 60
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_keeps_the_rows_of_what_was_read(tmp_path: Path, number: signal.Signals) -> None:
+    folder, table, drawn = tmp_path / "in", tmp_path / "faces.csv", tmp_path / "drawn"
+    folder.mkdir()
+    for index in range(5000):
+        (folder / f"{index:04d}.jpg").symlink_to(PORTRAIT)
+    command = [sys.executable, "-m", "edge", "image", folder, "--output-csv", table, "--output-image", drawn]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    child = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: (drawn / "0009.jpg").exists(), "pictures are read", LONG_S)
+    child.send_signal(number)
+    said = child.communicate(timeout=LONG_S)[1]
+    assert child.returncode == 130
+    assert [line for line in said.splitlines() if not PROGRESS.search(line)] == []
+    assert 2 < len(rows(table)) < 5000
 
 
 def test_json_has_an_object_a_picture(tmp_path: Path) -> None:

@@ -237,20 +237,25 @@ def test_an_encoder_that_dies_is_told_in_its_own_words(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (74, f"emotiond: {copy}: out of cheese\n")
 
 
-def test_an_interrupted_run_leaves_a_whole_copy_of_what_was_read(tmp_path: Path, clip_frames: list) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_a_whole_copy_of_what_was_read(
+    tmp_path: Path, clip_frames: list, number: signal.Signals
+) -> None:
     pictures, copy, table = tmp_path / "in", tmp_path / "copy.mp4", tmp_path / "faces.csv"
     pictures.mkdir()
     cv2.imwrite(str(pictures / "0.jpg"), clip_frames[len(clip_frames) // 2])
-    for number in range(1, 20_000):
-        (pictures / f"{number}.jpg").symlink_to("0.jpg")
+    for frame in range(1, 20_000):
+        (pictures / f"{frame}.jpg").symlink_to("0.jpg")
     command = [sys.executable, "-m", "edge", "video", pictures, "--output-video", copy, "--output-csv", table]
     child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: table.exists() and table.stat().st_size > 10_000, "faces are read")
-    child.send_signal(signal.SIGINT)
+    child.send_signal(number)
     said = child.communicate()[1]
     assert child.returncode == 130
     assert [line for line in said.splitlines() if not PROGRESS.search(line)] == []
     assert 20 < len(frames_of(copy)) < 20_000
+    assert table.read_text().endswith("\n")
+    assert [event[1] for event in rows(tmp_path / "faces-events.csv")] == ["type", "new", "update"]
 
 
 def test_progress_says_how_much_is_left() -> None:
