@@ -58,7 +58,8 @@ def run(config: Config, outputs: Outputs, bars: bool = True) -> None:
     """
     source_name = str(config.camera.source)
     _refuse(source_name, outputs)
-    camera = config.camera.model_copy(update={"realtime": False, "loop": False})
+    # Every frame: the copy has the file's rate, and a device's `max_fps` is for what it can keep up with.
+    camera = config.camera.model_copy(update={"realtime": False, "loop": False, "max_fps": None})
     # In colours without a copy too: grey from the file differs by rounding, and the tables must not.
     source = open_file(camera, source_name)
     fps, promised = _facts(source_name, camera.fps)

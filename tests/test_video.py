@@ -97,6 +97,17 @@ def test_a_video_gives_a_copy_two_tables_and_a_timeline(tmp_path: Path, video: P
     assert again.read_text() == table.read_text()
 
 
+def test_a_copy_has_every_frame_whatever_a_daemon_would_pass_over(tmp_path: Path, clip_frames: list) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(12):
+        cv2.imwrite(str(tmp_path / "in" / f"{number}.png"), clip_frames[number])
+    copy = tmp_path / "copy.mp4"
+    done = video_command(tmp_path / "in", "--output-video", copy, "--set", "camera.max_fps=2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "frames: 12, " in done.stdout
+    assert len(frames_of(copy)) == 12
+
+
 def test_without_outputs_the_events_are_told() -> None:
     done = video_command("builtin")
     assert (done.returncode, done.stderr) == (0, "")
