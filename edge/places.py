@@ -10,12 +10,18 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
+import cv2
+
 from edge.errors import InputNotFoundError, UsageError
 from edge.files import PICTURE_SUFFIXES
 from edge.output import DRAWN_SUFFIXES, named
 from edge.videofile import SUFFIXES as VIDEO_SUFFIXES
 
-STILL_SUFFIXES = PICTURE_SUFFIXES | {".gif"}
+STILL_SUFFIXES = (
+    PICTURE_SUFFIXES
+    | {".dib", ".gif", ".jfif", ".jpe", ".pbm", ".pnm"}
+    | {suffix for suffix in (".avif", ".jp2") if cv2.haveImageWriter(f"x{suffix}")}  # not built into every OpenCV
+)
 NO_TABLES = STILL_SUFFIXES | {*VIDEO_SUFFIXES, ".flv", ".m4v", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
 
 Output = tuple[str, Path]
@@ -31,7 +37,9 @@ def find_pictures(inputs: Iterable[str]) -> list[Path]:
     for text in inputs:
         path = Path(text)
         if path.is_dir():
-            pictures = sorted(file for file in path.iterdir() if file.suffix.lower() in STILL_SUFFIXES)
+            pictures = sorted(
+                file for file in path.iterdir() if file.suffix.lower() in STILL_SUFFIXES and not file.is_dir()
+            )
             problem = "no pictures in this folder"
         elif path.exists():
             pictures = [path]

@@ -316,6 +316,18 @@ def test_every_common_kind_of_picture_becomes_eight_bit_colour(tmp_path: Path) -
     assert done.stdout.splitlines()[-1] == "pictures: 5, faces: 5 (happy 5)"
 
 
+def test_a_folder_gives_every_kind_that_is_read_when_it_is_named(tmp_path: Path) -> None:
+    portrait = cv2.imread(str(PORTRAIT))
+    kinds = [".jpe", ".pnm", *(kind for kind in (".avif", ".jp2") if cv2.haveImageWriter(f"x{kind}"))]
+    names = sorted([*(picture(tmp_path / f"a{kind}", portrait).name for kind in kinds), "b.JFIF"])
+    (tmp_path / "b.JFIF").write_bytes(PORTRAIT.read_bytes())
+    (tmp_path / "sub.png").mkdir()
+    done = image("--json", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    read = {Path(still["picture"]).name: len(still["faces"]) for still in map(json.loads, done.stdout.splitlines())}
+    assert read == dict.fromkeys(names, 1)
+
+
 def test_cmyk_palettes_and_animations_are_read(tmp_path: Path) -> None:
     pillow = pytest.importorskip("PIL.Image", reason="Pillow, which writes them, comes with the extra `train`")
     portrait = pillow.open(PORTRAIT)
