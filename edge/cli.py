@@ -1,6 +1,7 @@
 """The command `emotiond`: arguments, exit codes, nothing else. What is heavy is imported when it is needed."""
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ from types import FrameType
 from typing import NoReturn
 
 from edge import __version__, fleet_commands, people_commands
-from edge.console import interrupt, interrupts, positive, send_nowhere, set_up_logging
+from edge.console import interrupt, interrupts, positive, send_nowhere, set_up_logging, shown
 from edge.errors import ConfigError, EmotiondError
 
 BUG, IO_ERROR = 70, 74  # sysexits.h: EX_SOFTWARE, EX_IOERR
@@ -21,9 +22,12 @@ INTERRUPTED = 128 + signal.SIGINT  # as shells say it
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Parse the command line, do as it says, exit."""
-    for stream in ("stdout", "stderr"):
-        if getattr(sys, stream) is None:  # closed by who started us
-            setattr(sys, stream, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started us
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal in Latin-1 still gets every name
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as a shell's & does
         signal.signal(signal.SIGINT, interrupt)
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
@@ -58,7 +62,7 @@ def _explain(line: str, code: int, debug: bool) -> int:
 
 
 def _say(line: str) -> None:
-    print(f"emotiond: {' '.join(line.split())}", file=sys.stderr)  # noqa: T201 - the one place
+    print(f"emotiond: {shown(' '.join(line.split()))}", file=sys.stderr)  # noqa: T201 - the one place
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -37,6 +37,16 @@ def set_up_logging(level: str) -> None:
     logging.basicConfig(level=level.upper(), stream=sys.stderr, format="emotiond: %(message)s")
 
 
+def unicode_of(name: object) -> str:
+    """A file's name, in which bytes that are no Unicode are written out."""
+    return str(name).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def shown(text: object) -> str:
+    """A file's name, or a line with some, as it may stand in a terminal: nothing in it steers one."""
+    return "".join(c if c.isprintable() else "�" for c in unicode_of(text))
+
+
 def interrupt(number: int, frame: FrameType | None) -> NoReturn:
     """Handles a signal as Python does SIGINT, and remembers it: packages make ImportErrors of a KeyboardInterrupt."""
     interrupts.append(number)

@@ -2,6 +2,7 @@
 
 import os
 import queue
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from edge.app import build_detector
 from edge.classifier import TfliteClassifier
 from edge.config import Config, HaarConfig
+from edge.console import shown, unicode_of
 from edge.contract import SCHEMA_VERSION
 from edge.draw import UNCERTAIN, draw
 from edge.errors import BadDataError, UsageError
@@ -89,6 +91,7 @@ def run(config: Config, inputs: Sequence[str], output_image: str | None, output_
     if workers > 1:
         cv2.setNumThreads(1)
     readers = [Reader(config) for _ in range(workers)]
+    ascii_only = sys.stdout.encoding.lower() != "utf-8"  # what it cannot show would not be JSON
     counts: Counter[str] = Counter()
     broken = 0
     progress = Progress("pictures", len(paths), goes_on=bool(output_image or tables))
@@ -98,12 +101,12 @@ def run(config: Config, inputs: Sequence[str], output_image: str | None, output_
         for done, still in enumerate(stack.enter_context(_read_all(readers, paths, drawn)), 1):
             if still.problem is not None:
                 broken += 1
-                progress.complain(f"{_shown(still.path)}: {still.problem}")
+                progress.complain(f"{shown(still.path)}: {still.problem}")
             if table is not None:
                 table.add(_rows(still))
             counts.update(reading.emotion or UNCERTAIN for reading in still.readings)
             if as_json:
-                progress.say(encode(_message(still, readers[0].model_id)))
+                progress.say(encode(_message(still, readers[0].model_id), ascii_only))
             elif still.problem is None:
                 progress.say(_line(still))
             progress.show(done)
@@ -217,7 +220,7 @@ def _rows(still: Still) -> list[list[object]]:
 
 
 def _message(still: Still, model: str) -> dict[str, Any]:
-    message: dict[str, Any] = {"v": SCHEMA_VERSION, "picture": _shown(still.path)}
+    message: dict[str, Any] = {"v": SCHEMA_VERSION, "picture": unicode_of(still.path)}
     if still.problem is not None:
         return {**message, "problem": still.problem}
     faces = [
@@ -236,13 +239,7 @@ def _line(still: Still) -> str:
     faces = [
         f"{reading.emotion or UNCERTAIN} {reading.confidence:.0%}".replace("%", " %") for reading in still.readings
     ]
-    return f"{_shown(still.path)}: {', '.join(faces) or 'no face found'}"
-
-
-def _shown(path: Path) -> str:
-    """A name that may stand in a terminal and in UTF-8."""
-    text = str(path).encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(c if c.isprintable() else "�" for c in text)
+    return f"{shown(still.path)}: {', '.join(faces) or 'no face found'}"
 
 
 def _frequencies(counts: Counter[str]) -> list[list[object]]:

@@ -18,6 +18,7 @@ from edge.beside import Behind
 from edge.camera import is_live
 from edge.classifier import TfliteClassifier
 from edge.config import Config
+from edge.console import shown
 from edge.draw import UNCERTAIN, draw
 from edge.errors import EndOfStream, UsageError
 from edge.files import FALLBACK_FPS, PICTURE_SUFFIXES, open_file
@@ -86,7 +87,7 @@ def run(config: Config, outputs: Outputs, bars: bool = True) -> None:
     codec = f", written as {copy.codec}" if copy else ""
     if outputs.timeline:
         write_picture(outputs.timeline, timeline.draw())
-    progress.say(f"{source_name}: frames: {frames}, faces: {timeline.faces}, events: {events}{codec}")
+    progress.say(f"{shown(source_name)}: frames: {frames}, faces: {timeline.faces}, events: {events}{codec}")
 
 
 def _frames(source: FrameSource) -> Iterator[Frame]:

@@ -36,8 +36,11 @@ def image(
     memory_mb: int | None = None,
     file_bytes: int | None = None,
     before: Sequence[str] = (),
+    encoding: str = "utf-8",
 ) -> subprocess.CompletedProcess[str]:
-    """`emotiond image`, perhaps with no more than this memory for data or room in a file, or started by a program."""
+    """`emotiond image`, perhaps with no more than this memory for data or room in a file, started by a program, or
+    with another encoding of what it prints.
+    """
 
     def limit() -> None:
         if memory_mb is not None:
@@ -48,8 +51,8 @@ def image(
     done = subprocess.run(
         [*before, sys.executable, "-m", "edge", "image", *map(str, arguments)],
         capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding},
+        encoding="utf-8",
         cwd=cwd,
         preexec_fn=limit,
     )
@@ -352,6 +355,32 @@ def test_names_that_are_no_text_do_no_harm(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "\x1b" not in done.stdout
     assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_json_has_the_names_that_are_there(tmp_path: Path) -> None:
+    # A narrow space as in screenshots' times, a space that does not break, people joined to a family, a line's end.
+    names = {"at 9.41\u202fAM.jpg", "a\u00a0b.jpg", "\U0001f468\u200d\U0001f469\u200d\U0001f467.jpg", "two\nlines.jpg"}
+    for name in names:
+        (tmp_path / name).symlink_to(PORTRAIT)
+    (tmp_path / os.fsdecode(b"latin \xe9.jpg")).symlink_to(PORTRAIT)
+    for encoding in ("utf-8", "ascii"):
+        done = image(tmp_path, "--json", encoding=encoding)
+        assert (done.returncode, done.stderr) == (0, "")
+        read = {Path(json.loads(line)["picture"]).name for line in done.stdout.split("\n")[:-1]}
+        assert read == {*names, "latin \\udce9.jpg"}
+    lines = image(tmp_path).stdout.splitlines()
+    assert len(lines) == 6  # and for a terminal nothing that steers it
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_a_terminal_that_knows_few_letters_is_written_to(tmp_path: Path, encoding: str) -> None:
+    name = tmp_path / "\u0107\U0001f600.jpg"
+    name.symlink_to(PORTRAIT)
+    (tmp_path / "\u0142.jpg").write_text("no picture")
+    done = image(tmp_path, encoding=encoding)
+    assert done.returncode == 65
+    assert done.stdout.startswith(f"{tmp_path}/\\u0107\\U0001f600.jpg: happy 9")
+    assert done.stderr == f"emotiond: {tmp_path}/\\u0142.jpg: not a picture that OpenCV can read\n"
 
 
 def test_each_file_is_read_once(tmp_path: Path) -> None:
