@@ -6,8 +6,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from edge.console import interrupt, positive, set_up_logging
-from edge.errors import ConfigError
+from edge.console import interrupt, positive, set_up_logging, unicode_of
+from edge.errors import ConfigError, UsageError
 
 PICTURE_PIXELS_MAX = 50_000_000  # three bytes each; JPEGs of four times as many are decoded at half their size
 
@@ -77,6 +77,8 @@ def _image(options: argparse.Namespace) -> int:
 
 def _video(options: argparse.Namespace) -> int:
     _set_up()
+    if options.source != (name := unicode_of(options.source)):  # settings are Unicode, and this becomes one
+        raise UsageError(f"{name}: is no Unicode, as the name of what is read must be; rename it")
     from edge import configfile
 
     config = configfile.load(options.config, options.overrides, options.source, options.detector)

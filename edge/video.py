@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from edge import clip, places
-from edge.address import ffmpeg_name
+from edge.address import ffmpeg_name, without_secret
 from edge.app import build_pipeline, build_search
 from edge.beside import Behind
 from edge.camera import is_live
@@ -206,8 +206,13 @@ def _tell(sight: Sight, tables: _Tables | None, timeline: Timeline | None, progr
 
 def _refuse(source: str, outputs: Outputs) -> None:
     """What would be noticed only after the work, or destroy what is read or written: before anything is opened."""
-    if is_live(source) or source.isdigit():
-        raise UsageError(f"{source}: does not end; emotiond video is for files (emotiond run reads cameras)")
+    if source.isdigit():
+        what = f"a webcam's number; a file or folder of this name is ./{source}"
+        raise UsageError(f"{source}: does not end, being {what} (emotiond run reads cameras)")
+    if is_live(source):
+        raise UsageError(
+            f"{without_secret(source)}: does not end; emotiond video is for files (emotiond run reads cameras)"
+        )
     if outputs.video:
         places.refuse_video_name("--output-video", outputs.video)
     if outputs.csv:

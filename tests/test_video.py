@@ -165,8 +165,15 @@ def test_a_damaged_video_goes_on_behind_the_damage(tmp_path: Path, video: Path) 
         (["missing.mkv"], 66, "camera.source: missing.mkv: no such file"),
         (["text.mkv"], 65, "camera.source: text.mkv: not a video that OpenCV can read"),
         (["empty.mkv"], 65, "camera.source: empty.mkv: not a video that OpenCV can read"),
-        (["rtsp://127.0.0.1/x"], 2, "rtsp://127.0.0.1/x: does not end; emotiond video is for files"),
-        (["0"], 2, "0: does not end"),
+        (["rtsp://me:word@127.0.0.1/x"], 2, "rtsp://127.0.0.1/x: does not end; emotiond video is for files"),
+        (["0"], 2, "0: does not end, being a webcam's number"),
+        (["2024"], 2, "2024: does not end, being a webcam's number; a file or folder of this name is ./2024"),
+        (
+            [os.fsdecode(b"lat\xe9.mkv")],
+            2,
+            "lat\\udce9.mkv: is no Unicode, as the name of what is read must be; rename",
+        ),
+        (["\x1b[2Jmissing.mkv"], 66, "camera.source: �[2Jmissing.mkv: no such file"),
         (["builtin", "--output-video", "x.txt"], 2, "--output-video x.txt: must end in .mp4"),
         (["builtin", "--output-video", "none/x.mp4"], 74, "none/x.mp4: No such file or directory"),
         (["builtin", "--output-csv", "/dev/full"], 74, "/dev/full: No space left on device"),
@@ -202,12 +209,20 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path, arguments: list[str], c
     (tmp_path / "t.png").symlink_to("text.csv")
     (tmp_path / "pics").mkdir()
     cv2.imwrite(str(tmp_path / "pics" / "1.png"), np.full((120, 160, 3), 90, np.uint8))
+    (tmp_path / os.fsdecode(b"lat\xe9.mkv")).touch()
     before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
     done = video_command(*arguments, cwd=tmp_path)
     assert done.returncode == code
     assert done.stderr.startswith(f"emotiond: {said}")
     assert done.stderr.count("\n") == 1
     assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
+
+
+def test_a_folder_that_is_named_by_a_number_can_be_read(tmp_path: Path, clip_frames: list) -> None:
+    (tmp_path / "2024").mkdir()
+    cv2.imwrite(str(tmp_path / "2024" / "1.png"), clip_frames[0])
+    done = video_command("./2024", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "./2024: frames: 1, faces: 0, events: 0\n", "")
 
 
 def test_a_timeline_that_may_not_be_written_is_told_before_the_work(tmp_path: Path) -> None:
