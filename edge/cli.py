@@ -1,6 +1,7 @@
 """The command `emotiond`: arguments, exit codes, nothing else. What is heavy is imported when it is needed."""
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -12,38 +13,44 @@ from types import FrameType
 from typing import NoReturn
 
 from edge import __version__, fleet_commands, people_commands
-from edge.console import positive, set_up_logging
+from edge.console import interrupt, interrupts, positive, send_nowhere, set_up_logging, shown
 from edge.errors import ConfigError, EmotiondError
 
 BUG, IO_ERROR = 70, 74  # sysexits.h: EX_SOFTWARE, EX_IOERR
+INTERRUPTED = 128 + signal.SIGINT  # as shells say it
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Parse the command line, do as it says, exit."""
-    for stream in ("stdout", "stderr"):
-        if getattr(sys, stream) is None:  # closed by who started us
-            setattr(sys, stream, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started us
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal in Latin-1 still gets every name
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as a shell's & does
+        signal.signal(signal.SIGINT, interrupt)
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     try:
         code = _run(_parser().parse_args(arguments))
         sys.stdout.flush()
     except EmotiondError as error:
-        code = _explain(str(error), error.exit_code, debug)
+        code = INTERRUPTED if interrupts else _explain(str(error), error.exit_code, debug)
     except SystemExit as end:  # argparse's: help, version, usage
         code = end.code if isinstance(end.code, int) else 0
     except KeyboardInterrupt:
-        code = 128 + signal.SIGINT
+        code = INTERRUPTED
     except BrokenPipeError:  # whoever read our output has seen enough
         code = 0
     except OSError as error:
         code = _explain(f"{error.filename or 'standard output'}: {error.strerror or error}", IO_ERROR, debug)
     except Exception as error:  # noqa: BLE001 - the last line of defence; --debug shows where
-        what = f"{type(error).__name__}: {error}"
-        code = _explain(f"a bug in emotiond: {what}; run with --debug for the traceback", BUG, debug)
+        what = f"a bug in emotiond: {type(error).__name__}: {error}; run with --debug for the traceback"
+        code = INTERRUPTED if interrupts else _explain(what, BUG, debug)
     try:
         sys.stdout.flush()
     except OSError:  # what is left cannot be written; the interpreter would try again, and complain
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        send_nowhere(1)
     sys.exit(code)
 
 
@@ -55,7 +62,7 @@ def _explain(line: str, code: int, debug: bool) -> int:
 
 
 def _say(line: str) -> None:
-    print(f"emotiond: {' '.join(line.split())}", file=sys.stderr)  # noqa: T201 - the one place
+    print(f"emotiond: {shown(' '.join(line.split()))}", file=sys.stderr)  # noqa: T201 - the one place
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -158,7 +165,7 @@ def _watch(options: argparse.Namespace) -> int:
         raise ConfigError("mqtt.broker: null: there is no broker to watch")
     # A wrong name should be told at once; later losses are waited out.
     Dialer(settings, passing_client_id("watch")).dial(lambda *_: None, lambda: None).close()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, interrupt)
     with (
         LineWriter(sys.stdout.fileno()) as writer,
         Subscriber(settings, writer.write, everything=options.all, raw=options.raw),

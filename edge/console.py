@@ -1,10 +1,15 @@
-"""What the commands share: numbers from the command line, and where they log to."""
+"""What the commands share: numbers from the command line, signals, and where they log and print to."""
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
 
+interrupts: list[int] = []
+"""The signals that asked the command to end."""
 DIGITS_MAX = 18  # Python reads no numbers of thousands of digits
 
 
@@ -30,3 +35,26 @@ def between(least: float, most: float) -> Callable[[str], float]:
 def set_up_logging(level: str) -> None:
     """To standard error, from `level` on."""
     logging.basicConfig(level=level.upper(), stream=sys.stderr, format="emotiond: %(message)s")
+
+
+def unicode_of(name: object) -> str:
+    """A file's name, in which bytes that are no Unicode are written out."""
+    return str(name).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def shown(text: object) -> str:
+    """A file's name, or a line with some, as it may stand in a terminal: nothing in it steers one."""
+    return "".join(c if c.isprintable() else "�" for c in unicode_of(text))
+
+
+def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """Handles a signal as Python does SIGINT, and remembers it: packages make ImportErrors of a KeyboardInterrupt."""
+    interrupts.append(number)
+    raise KeyboardInterrupt
+
+
+def send_nowhere(descriptor: int) -> None:
+    """What is written to it from now on is lost without a complaint: nobody reads it, or it cannot be written."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)

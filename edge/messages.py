@@ -113,9 +113,9 @@ def emotion_message(readings: Sequence[Reading], at: datetime, origin: Origin) -
     }
 
 
-def encode(message: Mapping[str, Any]) -> str:
+def encode(message: Mapping[str, Any], ascii_only: bool = False) -> str:
     """JSON in one line, without blanks."""
-    return json.dumps(message, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(message, separators=(",", ":"), ensure_ascii=ascii_only)
 
 
 def timestamp(at: datetime) -> str:

@@ -3,17 +3,20 @@
 import csv
 import errno
 import os
+import secrets
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TextIO
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge.errors import BadDataError, UsageError
+from edge.console import send_nowhere
+from edge.errors import BadDataError
 
 DRAWN_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})  # formats with colours
 SHOW_EVERY_S = 0.2  # on a terminal
@@ -49,20 +52,35 @@ class Table:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a whole file; what could not be finished does not stay. Raises OSError with the file's name in it."""
+    """Write a whole file, or leave what was there as it was. Raises OSError with the file's name in it."""
+    target = Path(os.path.realpath(path))  # what a link leads to is written, not the link
+    with named(path):
+        existed = target.exists()
+        if existed and not target.is_file():  # a pipe or a device: nothing can take its place
+            target.write_bytes(content)
+            return
+        if existed:
+            target.open("ab").close()  # a file that may not be written is not to be replaced either
+        _replace(target, content)
+
+
+def _replace(target: Path, content: bytes) -> None:
+    """Put a new file in the place of `target`, with its rights if it is there."""
+    temporary = target.with_name(f".emotiond-{secrets.token_hex(8)}")
     try:
-        with named(path):
-            path.write_bytes(content)
-    except OSError:
-        if path.is_file():
-            path.unlink()
+        file = temporary.open("xb")
+    except PermissionError:
+        target.write_bytes(content)  # its folder takes no new file, but what is there may be written
+        return
+    try:
+        with file:
+            file.write(content)
+        if target.exists():
+            shutil.copymode(target, temporary)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
         raise
-
-
-def refuse_picture_name(option: str, path: Path) -> None:
-    """Raise UsageError unless a picture in colours can be written to a file of this name."""
-    if path.suffix.lower() not in DRAWN_SUFFIXES:
-        raise UsageError(f"{option} {path}: must end in {', '.join(sorted(DRAWN_SUFFIXES))}")
 
 
 def write_picture(path: Path, picture: npt.NDArray[np.uint8]) -> None:
@@ -81,7 +99,7 @@ def write_picture(path: Path, picture: npt.NDArray[np.uint8]) -> None:
 
 
 class named:  # noqa: N801 - used as `with named(path):`
-    """Errors of writing carry no file's name of their own; one that a person reads must."""
+    """Errors of writing carry no file's name, or that of a temporary one; a person must read the one that was given."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -89,7 +107,7 @@ class named:  # noqa: N801 - used as `with named(path):`
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, OSError) and error.filename is None:
+        if isinstance(error, OSError):
             number = error.errno or errno.EIO
             raise OSError(number, error.strerror or os.strerror(number), str(self._path)) from None
 
@@ -97,11 +115,12 @@ class named:  # noqa: N801 - used as `with named(path):`
 class Progress:
     """How far a long run has come, on standard error: one line that changes, or a line now and then in a log.
 
-    `total` is None where nobody knows. `show` may be called as often as you like.
+    `total` is None where nobody knows. `show` may be called as often as you like. `goes_on`: whether there is more to
+    do than to tell, so that BrokenPipeError is not raised when nobody listens any more.
     """
 
-    def __init__(self, unit: str, total: int | None = None) -> None:
-        self._unit, self._total = unit, total
+    def __init__(self, unit: str, total: int | None = None, goes_on: bool = False) -> None:
+        self._unit, self._total, self._goes_on = unit, total, goes_on
         self._began_at = time.monotonic()
         self._is_terminal = sys.stderr.isatty()
         self._due_at = self._began_at + (SHOW_EVERY_S if self._is_terminal else TELL_EVERY_S)
@@ -115,8 +134,10 @@ class Progress:
         self._due_at = now + (SHOW_EVERY_S if self._is_terminal else TELL_EVERY_S)
         line = self.text(done, now - self._began_at)
         self._shown = self._is_terminal
-        print(f"\r\x1b[K{line}" if self._is_terminal else line, end="" if self._is_terminal else "\n", file=sys.stderr)  # noqa: T201
-        sys.stderr.flush()
+        if self._is_terminal:
+            self._print(f"\r\x1b[K{line}", sys.stderr, end="")
+        else:
+            self._print(line, sys.stderr)
 
     def text(self, done: int, elapsed_s: float) -> str:
         """The line for people."""
@@ -132,11 +153,23 @@ class Progress:
     def say(self, line: str) -> None:
         """A line of results on standard output, which the changing line must not run into."""
         self.clear()
-        print(line)  # noqa: T201
+        self._print(line, sys.stdout)
+
+    def complain(self, line: str) -> None:
+        """A line on standard error, likewise."""
+        self.clear()
+        self._print(f"emotiond: {line}", sys.stderr)
 
     def clear(self) -> None:
         """Take the changing line away."""
         if self._shown:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            self._print("\r\x1b[K", sys.stderr, end="")
             self._shown = False
+
+    def _print(self, text: str, stream: TextIO, end: str = "\n") -> None:
+        try:
+            print(text, end=end, file=stream, flush=stream is sys.stderr)
+        except BrokenPipeError:
+            if not self._goes_on:
+                raise
+            send_nowhere(stream.fileno())

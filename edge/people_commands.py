@@ -6,8 +6,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from edge.console import positive, set_up_logging
-from edge.errors import ConfigError
+from edge.console import interrupt, positive, set_up_logging, unicode_of
+from edge.errors import ConfigError, UsageError
 
 PICTURE_PIXELS_MAX = 50_000_000  # three bytes each; JPEGs of four times as many are decoded at half their size
 
@@ -65,7 +65,7 @@ def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _image(options: argparse.Namespace) -> int:
-    _set_up_opencv()
+    _set_up()
     from edge import configfile
 
     config = configfile.load(options.config, options.overrides, detector=options.detector)
@@ -76,7 +76,9 @@ def _image(options: argparse.Namespace) -> int:
 
 
 def _video(options: argparse.Namespace) -> int:
-    _set_up_opencv()
+    _set_up()
+    if options.source != (name := unicode_of(options.source)):  # settings are Unicode, and this becomes one
+        raise UsageError(f"{name}: is no Unicode, as the name of what is read must be; rename it")
     from edge import configfile
 
     config = configfile.load(options.config, options.overrides, options.source, options.detector)
@@ -89,7 +91,7 @@ def _video(options: argparse.Namespace) -> int:
 
 
 def _preview(options: argparse.Namespace) -> int:
-    _set_up_opencv()
+    _set_up()
     from edge import configfile
 
     config = configfile.load(options.config, options.overrides, options.source, options.detector).per_camera[0]
@@ -103,7 +105,7 @@ def _preview(options: argparse.Namespace) -> int:
 
 
 def _web(options: argparse.Namespace) -> int:
-    _set_up_opencv()
+    _set_up()
     from edge import configfile
 
     config = configfile.load(options.config, options.overrides)
@@ -115,14 +117,14 @@ def _web(options: argparse.Namespace) -> int:
             raise
         raise ConfigError(f"{error.name} is not installed: pip install 'emotiond[web]'") from None
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     given = (options.host, options.port, options.password_file, options.trusted_header, options.history)
     server.run(config, server.Listening(*given))
     return 0
 
 
-def _set_up_opencv() -> None:
-    """What OpenCV and FFmpeg read when they are loaded."""
+def _set_up() -> None:
+    """End on SIGTERM as on Ctrl-C, with whole files; and what OpenCV and FFmpeg read when they are loaded."""
+    signal.signal(signal.SIGTERM, interrupt)
     # Held to before memory is taken for a picture.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(PICTURE_PIXELS_MAX))
     # What they say about damaged files and missing codecs we say better.

@@ -175,7 +175,9 @@ def _show(pipeline: Pipeline, source: FrameSource, view: View) -> None:
             try:
                 frame = source.take(TAKE_TIMEOUT_S)
             except EndOfStream:
-                return
+                if len(view.frame_times) != 1:
+                    return
+                view.paused = True  # a picture stays until somebody has seen it
         if frame is not None:
             first, sight = sight is None, pipeline.step(frame)
             if first:

@@ -1,11 +1,10 @@
 """Still pictures: find the faces, read them, draw and tell what was found."""
 
-import glob
 import os
 import queue
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,20 +19,20 @@ import numpy.typing as npt
 from edge.app import build_detector
 from edge.classifier import TfliteClassifier
 from edge.config import Config, HaarConfig
+from edge.console import shown, unicode_of
 from edge.contract import SCHEMA_VERSION
 from edge.draw import UNCERTAIN, draw
-from edge.errors import BadDataError, InputNotFoundError, UsageError
-from edge.files import PICTURE_SUFFIXES
+from edge.errors import BadDataError, UsageError
 from edge.labels import EMOTIONS
 from edge.messages import encode
-from edge.output import DRAWN_SUFFIXES, Progress, Table, refuse_picture_name, write_picture
+from edge.output import DRAWN_SUFFIXES, Progress, Table, write_picture
 from edge.picturefile import decode, load
+from edge.places import beside, find_pictures, refuse_clashes, refuse_picture_name, refuse_table_name, try_places
 from edge.preprocess import crop_face
 from edge.records import Frame, Reading, Track
 
 # A large still shows people some metres away: at 480 px of 4,000, a face of less than 200 px is below Haar's 24.
 COARSEST = 3.0
-STILL_SUFFIXES = PICTURE_SUFFIXES | {".gif"}
 FACES_HEADER = (
     *("picture", "face", "emotion", "confidence"),
     *EMOTIONS,
@@ -86,61 +85,51 @@ def run(config: Config, inputs: Sequence[str], output_image: str | None, output_
     A picture that cannot be read is told on standard error, the others are done, and the code is BadDataError's.
     """
     paths = find_pictures(inputs)
-    drawn = _names_of_drawn(paths, output_image)
+    drawn, tables = _prepare(paths, output_image, output_csv)
     # One picture uses all cores inside of OpenCV; many use them better side by side.
     workers = min(len(paths), os.cpu_count() or 1) if isinstance(config.detector, HaarConfig) else 1
     if workers > 1:
         cv2.setNumThreads(1)
     readers = [Reader(config) for _ in range(workers)]
+    ascii_only = sys.stdout.encoding.lower() != "utf-8"  # what it cannot show would not be JSON
     counts: Counter[str] = Counter()
     broken = 0
-    progress = Progress("pictures", len(paths))
+    progress = Progress("pictures", len(paths), goes_on=bool(output_image or tables))
     with ExitStack() as stack:
-        table = stack.enter_context(Table(output_csv, FACES_HEADER)) if output_csv else None
+        table = stack.enter_context(Table(tables[0], FACES_HEADER)) if tables else None
         stack.callback(progress.clear)
         for done, still in enumerate(stack.enter_context(_read_all(readers, paths, drawn)), 1):
             if still.problem is not None:
                 broken += 1
-                progress.clear()
-                print(f"emotiond: {_shown(still.path)}: {still.problem}", file=sys.stderr, flush=True)  # noqa: T201
+                progress.complain(f"{shown(still.path)}: {still.problem}")
             if table is not None:
                 table.add(_rows(still))
             counts.update(reading.emotion or UNCERTAIN for reading in still.readings)
             if as_json:
-                progress.say(encode(_message(still, readers[0].model_id)))
+                progress.say(encode(_message(still, readers[0].model_id), ascii_only))
             elif still.problem is None:
                 progress.say(_line(still))
             progress.show(done)
-    if output_csv:
-        with Table(_frequencies_path(output_csv), FREQUENCIES_HEADER) as frequencies:
+    if tables:
+        with Table(tables[1], FREQUENCIES_HEADER) as frequencies:
             frequencies.add(_frequencies(counts))
     if len(paths) > 1 and not as_json:
-        print(_summary(len(paths) - broken, counts))  # noqa: T201
+        progress.say(_summary(len(paths) - broken, counts))
     return BadDataError.exit_code if broken else 0
 
 
-def find_pictures(inputs: Iterable[str]) -> list[Path]:
-    """The files that names, folders and patterns stand for, each once. A file that is named is taken whatever it is.
-
-    Raises InputNotFoundError for a name that stands for nothing.
-    """
-    found: dict[Path, None] = {}
-    for text in inputs:
-        path = Path(text)
-        if path.is_dir():
-            pictures = sorted(file for file in path.iterdir() if file.suffix.lower() in STILL_SUFFIXES)
-            problem = "no pictures in this folder"
-        elif path.exists():
-            pictures = [path]
-        else:
-            # Not Path.glob, which takes no absolute pattern.
-            matches = sorted(Path(match) for match in glob.glob(text, recursive=True))  # noqa: PTH207
-            pictures = [match for match in matches if match.is_file()]
-            problem = "no such file or folder" if not glob.has_magic(text) else "no file is named like this"
-        if not pictures:
-            raise InputNotFoundError(f"{text}: {problem}")
-        found.update(dict.fromkeys(pictures))
-    return list(found)
+def _prepare(
+    paths: Sequence[Path], output_image: str | None, output_csv: Path | None
+) -> tuple[list[Path | None], list[Path]]:
+    """Where the annotated pictures and the tables go; raises for what cannot go there, before anything is opened."""
+    folder = _folder_of_drawn(paths, output_image)
+    drawn, tables = _names_of_drawn(paths, output_image, folder), _names_of_tables(output_csv)
+    outputs = [("--output-image", path) for path in drawn if path] + [("--output-csv", path) for path in tables]
+    refuse_clashes(outputs, paths)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    try_places(outputs)
+    return drawn, tables
 
 
 @contextmanager
@@ -180,35 +169,39 @@ def _read_one(reader: Reader, path: Path, draw_to: Path | None) -> Still:
     return Still(path, (image.shape[1], image.shape[0]), readings)
 
 
-def _names_of_drawn(paths: Sequence[Path], output: str | None) -> list[Path | None]:
-    """Where each annotated picture goes: one picture to the file of this name, several into the folder."""
+def _folder_of_drawn(paths: Sequence[Path], output: str | None) -> Path | None:
+    """The folder that annotated pictures go into; None where there is one, and `output` is its file, or none."""
+    if output is None or (len(paths) == 1 and not output.endswith(os.sep) and not Path(output).is_dir()):
+        return None
+    if Path(output).is_file():
+        raise UsageError(f"--output-image {output}: is a file, but several pictures need a folder")
+    return Path(output)
+
+
+def _names_of_drawn(paths: Sequence[Path], output: str | None, folder: Path | None) -> list[Path | None]:
+    """Where each annotated picture goes."""
     if output is None:
         return [None] * len(paths)
-    target = Path(output)
-    if len(paths) == 1 and not output.endswith(os.sep) and not target.is_dir():
-        _refuse_to_overwrite(paths, [target])
-        refuse_picture_name("--output-image", target)
-        return [target]
-    if target.is_file():
-        raise UsageError(f"--output-image {output}: is a file, but several pictures need a folder")
-    target.mkdir(parents=True, exist_ok=True)
+    if folder is None:
+        refuse_picture_name("--output-image", Path(output))
+        return [Path(output)]
     names: dict[Path, None] = {}
     for path in paths:
         suffix = path.suffix if path.suffix.lower() in DRAWN_SUFFIXES else ".png"
-        name, number = target / f"{path.stem}{suffix}", 1
+        name, number = folder / f"{path.stem}{suffix}", 1
         while name in names:  # pictures of one name from several folders
             number += 1
-            name = target / f"{path.stem}-{number}{suffix}"
+            name = folder / f"{path.stem}-{number}{suffix}"
         names[name] = None
-    _refuse_to_overwrite(paths, names)
     return list(names)
 
 
-def _refuse_to_overwrite(paths: Iterable[Path], targets: Iterable[Path]) -> None:
-    read = {path.resolve() for path in paths}
-    for target in targets:
-        if target.resolve() in read:
-            raise UsageError(f"--output-image: {target} is one of the pictures that are read; choose another place")
+def _names_of_tables(path: Path | None) -> list[Path]:
+    """The faces' table, and the emotions' beside it."""
+    if path is None:
+        return []
+    refuse_table_name("--output-csv", path)
+    return [path, beside(path, "frequencies")]
 
 
 def _rows(still: Still) -> list[list[object]]:
@@ -227,7 +220,7 @@ def _rows(still: Still) -> list[list[object]]:
 
 
 def _message(still: Still, model: str) -> dict[str, Any]:
-    message: dict[str, Any] = {"v": SCHEMA_VERSION, "picture": _shown(still.path)}
+    message: dict[str, Any] = {"v": SCHEMA_VERSION, "picture": unicode_of(still.path)}
     if still.problem is not None:
         return {**message, "problem": still.problem}
     faces = [
@@ -246,17 +239,7 @@ def _line(still: Still) -> str:
     faces = [
         f"{reading.emotion or UNCERTAIN} {reading.confidence:.0%}".replace("%", " %") for reading in still.readings
     ]
-    return f"{_shown(still.path)}: {', '.join(faces) or 'no face found'}"
-
-
-def _shown(path: Path) -> str:
-    """A name that may stand in a terminal and in UTF-8."""
-    text = str(path).encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(c if c.isprintable() else "�" for c in text)
-
-
-def _frequencies_path(faces: Path) -> Path:
-    return faces.with_name(f"{faces.stem}-frequencies{faces.suffix}")
+    return f"{shown(still.path)}: {', '.join(faces) or 'no face found'}"
 
 
 def _frequencies(counts: Counter[str]) -> list[list[object]]:

@@ -1,26 +1,29 @@
 """A video from its beginning to its end: an annotated copy, tables, and a picture of the emotions over time."""
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from edge import clip
-from edge.address import ffmpeg_name
+from edge import clip, places
+from edge.address import ffmpeg_name, without_secret
 from edge.app import build_pipeline, build_search
 from edge.beside import Behind
 from edge.camera import is_live
 from edge.classifier import TfliteClassifier
 from edge.config import Config
+from edge.console import shown
 from edge.draw import UNCERTAIN, draw
 from edge.errors import EndOfStream, UsageError
 from edge.files import FALLBACK_FPS, PICTURE_SUFFIXES, open_file
 from edge.labels import EMOTIONS
-from edge.output import Progress, Table, refuse_picture_name, write_picture
+from edge.output import Progress, Table, write_picture
 from edge.pipeline import FrameSource, Sight
 from edge.records import Frame
 from edge.timeline import Timeline
@@ -40,6 +43,13 @@ class Outputs:
     csv: Path | None = None
     timeline: Path | None = None
 
+    def files(self) -> list[places.Output]:
+        """Each file, with the option that asks for it."""
+        tables = (self.csv, places.beside(self.csv, "events")) if self.csv else ()
+        asked = [("--output-video", self.video), *(("--output-csv", table) for table in tables)]
+        asked.append(("--output-timeline", self.timeline))
+        return [(option, path) for option, path in asked if path is not None]
+
 
 def run(config: Config, outputs: Outputs, bars: bool = True) -> None:
     """Read `config.camera.source` as fast as it can be, and write what was asked for.
@@ -49,13 +59,14 @@ def run(config: Config, outputs: Outputs, bars: bool = True) -> None:
     """
     source_name = str(config.camera.source)
     _refuse(source_name, outputs)
-    camera = config.camera.model_copy(update={"realtime": False, "loop": False})
+    # Every frame: the copy has the file's rate, and a device's `max_fps` is for what it can keep up with.
+    camera = config.camera.model_copy(update={"realtime": False, "loop": False, "max_fps": None})
     # In colours without a copy too: grey from the file differs by rounding, and the tables must not.
     source = open_file(camera, source_name)
     fps, promised = _facts(source_name, camera.fps)
     classifier = TfliteClassifier.from_config(config.model)
     timeline, frames, events = Timeline(), 0, 0
-    progress = Progress("frames", promised)
+    progress = Progress("frames", promised, goes_on=outputs != Outputs())
     with ExitStack() as stack:
         stack.enter_context(source)
         pipeline = build_pipeline(config, stack.enter_context(build_search(config)), classifier)
@@ -76,7 +87,7 @@ def run(config: Config, outputs: Outputs, bars: bool = True) -> None:
     codec = f", written as {copy.codec}" if copy else ""
     if outputs.timeline:
         write_picture(outputs.timeline, timeline.draw())
-    print(f"{source_name}: frames: {frames}, faces: {timeline.faces}, events: {events}{codec}")  # noqa: T201
+    progress.say(f"{shown(source_name)}: frames: {frames}, faces: {timeline.faces}, events: {events}{codec}")
 
 
 def _frames(source: FrameSource) -> Iterator[Frame]:
@@ -130,7 +141,7 @@ class _Tables:
 
     def __init__(self, path: Path) -> None:
         self._faces = Table(path, FACES_HEADER)
-        self._events = Table(path.with_name(f"{path.stem}-events{path.suffix}"), EVENTS_HEADER)
+        self._events = Table(places.beside(path, "events"), EVENTS_HEADER)
 
     def __enter__(self) -> "_Tables":
         with ExitStack() as stack:
@@ -194,14 +205,35 @@ def _tell(sight: Sight, tables: _Tables | None, timeline: Timeline | None, progr
 
 
 def _refuse(source: str, outputs: Outputs) -> None:
-    """What would be noticed only after the work, or destroy what is read."""
-    if is_live(source) or source.isdigit():
-        raise UsageError(f"{source}: does not end; emotiond video is for files (emotiond run reads cameras)")
+    """What would be noticed only after the work, or destroy what is read or written: before anything is opened."""
+    if source.isdigit():
+        what = f"a webcam's number; a file or folder of this name is ./{source}"
+        raise UsageError(f"{source}: does not end, being {what} (emotiond run reads cameras)")
+    if is_live(source):
+        raise UsageError(
+            f"{without_secret(source)}: does not end; emotiond video is for files (emotiond run reads cameras)"
+        )
+    if outputs.video:
+        places.refuse_video_name("--output-video", outputs.video)
+    if outputs.csv:
+        places.refuse_table_name("--output-csv", outputs.csv)
     if outputs.timeline:
-        refuse_picture_name("--output-timeline", outputs.timeline)
-    for path in (outputs.video, outputs.csv, outputs.timeline):
-        if path is not None and path.resolve() == Path(source.removeprefix("file://")).resolve():
-            raise UsageError(f"{path} is the video that is read; choose another name")
+        places.refuse_picture_name("--output-timeline", outputs.timeline)
+    places.refuse_clashes(outputs.files(), _files_of(source))
+    places.try_places(outputs.files())
+
+
+def _files_of(source: str) -> list[Path]:
+    """The files that are read, as `open_file` finds them. What is not there is its to say."""
+    path = Path(source.removeprefix("file://"))
+    if source == "builtin" or path.is_file():
+        return [path] if source != "builtin" else []
+    folder, pattern = (path, "*") if path.is_dir() else (path.parent, re.sub(r"%0?\d*d", "*", path.name))
+    try:
+        files = list(folder.iterdir())
+    except OSError:
+        return []
+    return [file for file in files if fnmatch(file.name, pattern) and file.suffix.lower() in PICTURE_SUFFIXES]
 
 
 def _facts(source: str, wished_fps: float | None) -> tuple[float, int | None]:

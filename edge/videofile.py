@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.address import ffmpeg_name
-from edge.errors import UsageError
 
 SUFFIXES = (".mp4", ".mkv", ".mov", ".avi")
 PROBE = ("-f", "lavfi", "-i", "color=size=64x64:duration=0.04", "-c:v", "libx264", "-f", "null", "-")
@@ -33,13 +32,11 @@ class _Encoder(Protocol):
 class VideoFile:
     """A video that is entered to be written, frame by frame, at a fixed rate.
 
-    `codec` says what was taken. Raises UsageError for a name that is no video's, and OSError, with the name in it,
-    when it cannot be written.
+    Its name must end in one of `SUFFIXES`. `codec` says what was taken. Raises OSError, with the name in it, when it
+    cannot be written.
     """
 
     def __init__(self, path: Path, fps: float, size: tuple[int, int]) -> None:
-        if path.suffix.lower() not in SUFFIXES:
-            raise UsageError(f"--output-video {path}: must end in {', '.join(SUFFIXES)}")
         self._path, self._frames = path, 0
         self.size = size
         path.open("wb").close()  # OpenCV would not say why it cannot

@@ -41,6 +41,16 @@ def wait_for(condition: Callable[[], object], what: str, patience_s: float = PAT
         time.sleep(0.02)
 
 
+def as_ordinary_user() -> list[str]:
+    """What a command is started by so that rights of files hold for it, also where the tests run as root."""
+    if os.geteuid() != 0:
+        return []
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv, which takes root's rights away, is not installed")
+    rights = "-dac_override,-dac_read_search"
+    return ["setpriv", "--inh-caps", rights, "--bounding-set", rights]
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

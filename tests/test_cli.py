@@ -43,3 +43,23 @@ def test_opencv_that_is_missing_or_does_not_load_is_told(tmp_path: Path, command
 def test_help_and_version_need_nothing(tmp_path: Path) -> None:
     assert emotiond(tmp_path, "raise ImportError", "--help").returncode == 0
     assert emotiond(tmp_path, "raise ImportError", "--version").stdout.startswith("emotiond 0.")
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_while_packages_are_loaded_is_quiet(tmp_path: Path, number: str) -> None:
+    # As numpy does: what breaks its parts off is an ImportError to it.
+    cv2 = (
+        "import os, signal, time\n"
+        f"try: os.kill(os.getpid(), signal.{number}); time.sleep(60)\n"
+        "except KeyboardInterrupt: raise ImportError('numpy.core.multiarray failed to import') from None\n"
+    )
+    done = emotiond(tmp_path, cv2, "image", "a.png")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_an_interrupt_before_the_command_line_is_read_is_quiet(tmp_path: Path) -> None:
+    (tmp_path / "argparse.py").write_text(
+        "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(60)"
+    )
+    done = emotiond(tmp_path, "", "image", "a.png")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

@@ -24,7 +24,7 @@ LAYERS = [
     {"luma", "haar", "mtcnn", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
     | {"draw", "output", "videofile", "metrics"},
     {"capture", "files", "golden", "channel", "forget", "timeline", "fleet_devices", "fleet_reader"},
-    {"camera"},
+    {"camera", "places"},
     {"loop", "app", "plan"},
     {"daemon"},
     {"check", "stills", "fleet", "bundle", "video", "preview", "web"},

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -156,6 +157,35 @@ def test_the_picker_can_be_left(screen: Screen, start: Callable[..., Daemon]) ->
         screen.press(window, "Escape")
         time.sleep(0.2)
     assert daemon.finish() == (0, "", "")
+
+
+def test_a_picture_is_shown_until_a_key_says_otherwise(
+    screen: Screen, start: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    photo = str(ROOT / "edge/assets/portrait.jpg")
+    daemon = start("preview", "--source", photo, "--stills", str(tmp_path), env={"DISPLAY": screen.name})
+    window = screen.window()
+
+    def press_until(key: str, condition: Callable[[], object]) -> None:
+        deadline = time.monotonic() + LONG_S
+        while not condition() and time.monotonic() < deadline:
+            screen.press(window, key)
+
+    press_until("s", lambda: len(saved(tmp_path)) > 1 or daemon.process.poll() is not None)
+    assert cv2.imread(str(saved(tmp_path)[-1])).shape == (512, 512, 3)
+    screen.press(window, "space")
+    time.sleep(1)
+    assert daemon.process.poll() is None
+    press_until("q", lambda: daemon.process.poll() is not None)
+    code, _, err = daemon.finish(LONG_S)
+    assert (code, err) == (0, "")
+
+
+def test_it_ends_quietly_when_it_is_asked_to(screen: Screen, start: Callable[..., Daemon]) -> None:
+    daemon = start("preview", "--source", "builtin", env={"DISPLAY": screen.name})
+    screen.window()
+    daemon.process.send_signal(signal.SIGTERM)
+    assert daemon.finish(LONG_S) == (130, "", "")
 
 
 @pytest.mark.skipif(not HAS_WINDOWS, reason="this OpenCV has no windows (opencv-python-headless)")

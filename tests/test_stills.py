@@ -5,35 +5,54 @@ import json
 import os
 import re
 import resource
+import signal
 import struct
 import subprocess
 import sys
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from conftest import ROOT
+from conftest import PATIENCE_S, ROOT, as_ordinary_user, wait_for
 from edge.labels import EMOTIONS
 from edge.picturefile import decode, load
-from edge.stills import FACES_HEADER, find_pictures
+from edge.places import find_pictures
+from edge.stills import FACES_HEADER
 
 PORTRAIT = ROOT / "edge/assets/portrait.jpg"
 GOLDEN = ROOT / "tests/golden/portrait.jpg"
 
+LONG_S = 300.0  # for dozens of pictures on a busy machine
 PROGRESS = re.compile(r"/s(, \d+:\d\d left)?$")
 
 
-def image(*arguments: object, cwd: Path = ROOT, memory_mb: int | None = None) -> subprocess.CompletedProcess[str]:
-    """`emotiond image`, perhaps with no more than this address space for data."""
-    limit = None if memory_mb is None else lambda: resource.setrlimit(resource.RLIMIT_DATA, (memory_mb << 20,) * 2)
+def image(
+    *arguments: object,
+    cwd: Path = ROOT,
+    memory_mb: int | None = None,
+    file_bytes: int | None = None,
+    before: Sequence[str] = (),
+    encoding: str = "utf-8",
+) -> subprocess.CompletedProcess[str]:
+    """`emotiond image`, perhaps with no more than this memory for data or room in a file, started by a program, or
+    with another encoding of what it prints.
+    """
+
+    def limit() -> None:
+        if memory_mb is not None:
+            resource.setrlimit(resource.RLIMIT_DATA, (memory_mb << 20,) * 2)
+        if file_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes,) * 2)
+
     done = subprocess.run(
-        [sys.executable, "-m", "edge", "image", *map(str, arguments)],
+        [*before, sys.executable, "-m", "edge", "image", *map(str, arguments)],
         capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding},
+        encoding="utf-8",
         cwd=cwd,
         preexec_fn=limit,
     )
@@ -111,6 +130,41 @@ def test_many_pictures_in_their_order_with_a_summary(tmp_path: Path) -> None:
     assert lines[-1] == "pictures: 6, faces: 3 (happy 3)"
     assert sorted(file.name for file in (tmp_path / "new" / "out").iterdir()) == [f"{n}.png" for n in range(6)]
     assert (cv2.imread(str(tmp_path / "new/out/1.png")) != portrait).any()
+
+
+def test_files_are_finished_when_nobody_reads_the_lines_any_more(tmp_path: Path) -> None:
+    folder, table = tmp_path / "in", tmp_path / "faces.csv"
+    folder.mkdir()
+    for number in range(60):
+        (folder / f"{number:02d}.jpg").symlink_to(PORTRAIT)
+    (folder / "damaged.jpg").write_text("no picture")
+    arguments = [folder, "--json", "--output-csv", table, "--output-image", tmp_path / "drawn"]
+    command = [sys.executable, "-m", "edge", "image", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, **pipes)
+    child.stdout.close()
+    child.stderr.close()
+    assert child.wait(LONG_S) == 65
+    assert [Path(row["picture"]).name for row in rows(table)] == [f"{number:02d}.jpg" for number in range(60)]
+    assert {row["emotion"]: row["faces"] for row in rows(tmp_path / "faces-frequencies.csv")}["happy"] == "60"
+    assert len(list((tmp_path / "drawn").iterdir())) == 60
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_keeps_the_rows_of_what_was_read(tmp_path: Path, number: signal.Signals) -> None:
+    folder, table, drawn = tmp_path / "in", tmp_path / "faces.csv", tmp_path / "drawn"
+    folder.mkdir()
+    for index in range(5000):
+        (folder / f"{index:04d}.jpg").symlink_to(PORTRAIT)
+    command = [sys.executable, "-m", "edge", "image", folder, "--output-csv", table, "--output-image", drawn]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    child = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: (drawn / "0009.jpg").exists(), "pictures are read", LONG_S)
+    child.send_signal(number)
+    said = child.communicate(timeout=LONG_S)[1]
+    assert child.returncode == 130
+    assert [line for line in said.splitlines() if not PROGRESS.search(line)] == []
+    assert 2 < len(rows(table)) < 5000
 
 
 def test_json_has_an_object_a_picture(tmp_path: Path) -> None:
@@ -201,21 +255,50 @@ def test_what_is_no_picture_is_named_and_the_others_are_read(
         (["a.png", "--output-image", "x.odt"], 2, "--output-image x.odt: must end in .bmp, .jpeg, .jpg, .png"),
         (["a.png", "--output-image", "x.pgm"], 2, "--output-image x.pgm: must end in .bmp, .jpeg, .jpg, .png"),
         (["a.png", "--output-image", "x.exr"], 2, "--output-image x.exr: must end in .bmp, .jpeg, .jpg, .png"),
-        (["a.png", "--output-image", "a.png"], 2, "--output-image: a.png is one of the pictures that are read"),
-        (["a.png", "b.png", "--output-image", "."], 2, "--output-image: a.png is one of the pictures that are read"),
+        (["a.png", "--output-image", "a.png"], 2, "--output-image: a.png is one of the files that are read"),
+        (["a.png", "b.png", "--output-image", "."], 2, "--output-image: a.png is one of the files that are read"),
         (["a.png", "b.png", "--output-image", "a.png"], 2, "--output-image a.png: is a file, but several pictures"),
+        (["a.png", "--output-image", "link.png"], 2, "--output-image: link.png is one of the files that are read"),
+        (["--output-csv", "a.png", "b.png"], 2, "--output-csv a.png: is named like a picture or a video"),
+        (["a.png", "--output-csv", "x.mp4"], 2, "--output-csv x.mp4: is named like a picture or a video"),
+        (
+            ["t.csv", "--output-csv", "t.csv"],
+            2,
+            "--output-csv: t.csv is one of the files that are read; choose another",
+        ),
+        (["t-frequencies.csv", "--output-csv", "t.csv"], 2, "--output-csv: t-frequencies.csv is one of the files that"),
+        (
+            ["a.png", "--output-csv", "t.csv", "--output-image", "t.png"],
+            2,
+            "--output-csv: t.csv is written by --output-",
+        ),
+        (["a.png", "--output-csv", "."], 2, "--output-csv .: is a folder; name a file, such as faces.csv"),
+        (
+            ["a.png", "--output-csv", "empty"],
+            2,
+            "--output-csv empty: is a folder; name a file, such as empty/faces.csv",
+        ),
+        (["a.png", "--output-csv", "-"], 2, "--output-csv -: tables go to files, not to standard output"),
+        (["a.png", "--output-csv", "a.png/x.csv"], 74, "a.png/x.csv: Not a directory"),
+        (["a.png", "--output-csv", f"{'x' * 250}.csv"], 74, f"{'x' * 250}-frequencies.csv: File name too long"),
+        (["a.png", "--output-image", "x.odt", "--output-csv", "have.csv"], 2, "--output-image x.odt: must end in"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
     picture(tmp_path / "a.png")
     picture(tmp_path / "b.png")
-    before = (tmp_path / "a.png").read_bytes()
     (tmp_path / "empty").mkdir()
+    (tmp_path / "link.png").hardlink_to(tmp_path / "a.png")
+    for name in ("t.csv", "t-frequencies.csv", "have.csv"):
+        (tmp_path / name).write_text("of yesterday\n")
+    (tmp_path / "t.png").symlink_to("t.csv")
+    before = {path.name: path.is_file() and path.read_bytes() for path in tmp_path.iterdir()}
     done = image(*arguments, cwd=tmp_path)
     assert done.returncode == code
     assert done.stderr.startswith(f"emotiond: {said}")
     assert done.stderr.count("\n") == 1
-    assert (tmp_path / "a.png").read_bytes() == before
+    after = {path.name: path.is_file() and path.read_bytes() for path in tmp_path.iterdir()}
+    assert after == before
 
 
 def test_every_common_kind_of_picture_becomes_eight_bit_colour(tmp_path: Path) -> None:
@@ -234,6 +317,18 @@ def test_every_common_kind_of_picture_becomes_eight_bit_colour(tmp_path: Path) -
             assert (pixels.shape, pixels.dtype) == (shape, np.uint8)
     done = image(*paths)
     assert done.stdout.splitlines()[-1] == "pictures: 5, faces: 5 (happy 5)"
+
+
+def test_a_folder_gives_every_kind_that_is_read_when_it_is_named(tmp_path: Path) -> None:
+    portrait = cv2.imread(str(PORTRAIT))
+    kinds = [".jpe", ".pnm", *(kind for kind in (".avif", ".jp2") if cv2.haveImageWriter(f"x{kind}"))]
+    names = sorted([*(picture(tmp_path / f"a{kind}", portrait).name for kind in kinds), "b.JFIF"])
+    (tmp_path / "b.JFIF").write_bytes(PORTRAIT.read_bytes())
+    (tmp_path / "sub.png").mkdir()
+    done = image("--json", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    read = {Path(still["picture"]).name: len(still["faces"]) for still in map(json.loads, done.stdout.splitlines())}
+    assert read == dict.fromkeys(names, 1)
 
 
 def test_cmyk_palettes_and_animations_are_read(tmp_path: Path) -> None:
@@ -262,6 +357,82 @@ def test_names_that_are_no_text_do_no_harm(tmp_path: Path) -> None:
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
+def test_json_has_the_names_that_are_there(tmp_path: Path) -> None:
+    # A narrow space as in screenshots' times, a space that does not break, people joined to a family, a line's end.
+    names = {"at 9.41\u202fAM.jpg", "a\u00a0b.jpg", "\U0001f468\u200d\U0001f469\u200d\U0001f467.jpg", "two\nlines.jpg"}
+    for name in names:
+        (tmp_path / name).symlink_to(PORTRAIT)
+    (tmp_path / os.fsdecode(b"latin \xe9.jpg")).symlink_to(PORTRAIT)
+    for encoding in ("utf-8", "ascii"):
+        done = image(tmp_path, "--json", encoding=encoding)
+        assert (done.returncode, done.stderr) == (0, "")
+        read = {Path(json.loads(line)["picture"]).name for line in done.stdout.split("\n")[:-1]}
+        assert read == {*names, "latin \\udce9.jpg"}
+    lines = image(tmp_path).stdout.splitlines()
+    assert len(lines) == 6  # and for a terminal nothing that steers it
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_a_terminal_that_knows_few_letters_is_written_to(tmp_path: Path, encoding: str) -> None:
+    name = tmp_path / "\u0107\U0001f600.jpg"
+    name.symlink_to(PORTRAIT)
+    (tmp_path / "\u0142.jpg").write_text("no picture")
+    done = image(tmp_path, encoding=encoding)
+    assert done.returncode == 65
+    assert done.stdout.startswith(f"{tmp_path}/\\u0107\\U0001f600.jpg: happy 9")
+    assert done.stderr == f"emotiond: {tmp_path}/\\u0142.jpg: not a picture that OpenCV can read\n"
+
+
 def test_each_file_is_read_once(tmp_path: Path) -> None:
     path = picture(tmp_path / "a.png")
     assert find_pictures([str(tmp_path), str(path), f"{tmp_path}/**/*.png"]) == [path]
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_picture_that_cannot_be_written_whole_leaves_the_one_before(tmp_path: Path, linked: bool) -> None:
+    keep = picture(tmp_path / "keep.png")
+    before = keep.read_bytes()
+    target = keep
+    if linked:
+        target = tmp_path / "link.png"
+        target.symlink_to("keep.png")
+    names = sorted(tmp_path.iterdir())
+    done = image(PORTRAIT, "--output-image", target, file_bytes=5000)  # as on a full disk
+    assert (done.returncode, done.stderr) == (74, f"emotiond: {target}: File too large\n")
+    assert keep.read_bytes() == before
+    assert sorted(tmp_path.iterdir()) == names
+    keep.chmod(0o640)
+    assert image(PORTRAIT, "--output-image", target).returncode == 0
+    assert cv2.imread(str(keep)).shape == (512, 512, 3)
+    assert keep.stat().st_mode & 0o777 == 0o640
+    assert target.is_symlink() == linked
+    assert sorted(tmp_path.iterdir()) == names
+
+
+def test_a_picture_that_may_not_be_written_stays_as_it_is(tmp_path: Path) -> None:
+    user = as_ordinary_user()
+    keep, other = picture(tmp_path / "keep.png"), picture(tmp_path / "other.png")
+    keep.chmod(0o444)
+    before = keep.read_bytes()
+    done = image(PORTRAIT, "--output-image", keep, before=user)
+    assert (done.returncode, done.stderr) == (74, f"emotiond: {keep}: Permission denied\n")
+    assert keep.read_bytes() == before
+    tmp_path.chmod(0o555)  # where no file can be made beside it, what may be written still is
+    done = image(PORTRAIT, "--output-image", other, before=user)
+    tmp_path.chmod(0o755)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert cv2.imread(str(other)).shape == (512, 512, 3)
+
+
+def test_a_picture_may_go_to_what_is_no_file(tmp_path: Path) -> None:
+    for target, code in (("/dev/null", 0), ("/dev/full", 74)):
+        link = tmp_path / f"{code}.png"
+        link.symlink_to(target)
+        assert image(PORTRAIT, "--output-image", link).returncode == code
+        assert link.is_symlink()
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    reader = subprocess.Popen(["sh", "-c", 'cat "$0" >read.png', pipe], cwd=tmp_path)
+    assert image(PORTRAIT, "--output-image", pipe).returncode == 0
+    assert reader.wait(PATIENCE_S) == 0
+    assert cv2.imread(str(tmp_path / "read.png")).shape == (512, 512, 3)

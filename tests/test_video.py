@@ -9,13 +9,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from conftest import ROOT, wait_for
+from conftest import ROOT, as_ordinary_user, wait_for
 from edge.draw import COLOURS
 from edge.output import Progress
 from edge.video import EVENTS_HEADER, FACES_HEADER
@@ -25,12 +26,16 @@ PROGRESS = re.compile(r"/s(, \d+:\d\d left)?$")
 
 
 def video_command(
-    *arguments: object, cwd: Path = ROOT, file_mb: float | None = None, path: str | None = None
+    *arguments: object,
+    cwd: Path = ROOT,
+    file_mb: float | None = None,
+    path: str | None = None,
+    before: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """`emotiond video`, perhaps with no room for files of more than this, or with other programs to be found."""
+    """`emotiond video`, perhaps with no room for larger files, with other programs to be found, or started by one."""
     size = None if file_mb is None else round(file_mb * 2**20)
     done = subprocess.run(
-        [sys.executable, "-m", "edge", "video", *map(str, arguments)],
+        [*before, sys.executable, "-m", "edge", "video", *map(str, arguments)],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), **({"PATH": path} if path is not None else {})},
@@ -92,6 +97,17 @@ def test_a_video_gives_a_copy_two_tables_and_a_timeline(tmp_path: Path, video: P
     assert again.read_text() == table.read_text()
 
 
+def test_a_copy_has_every_frame_whatever_a_daemon_would_pass_over(tmp_path: Path, clip_frames: list) -> None:
+    (tmp_path / "in").mkdir()
+    for number in range(12):
+        cv2.imwrite(str(tmp_path / "in" / f"{number}.png"), clip_frames[number])
+    copy = tmp_path / "copy.mp4"
+    done = video_command(tmp_path / "in", "--output-video", copy, "--set", "camera.max_fps=2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "frames: 12, " in done.stdout
+    assert len(frames_of(copy)) == 12
+
+
 def test_without_outputs_the_events_are_told() -> None:
     done = video_command("builtin")
     assert (done.returncode, done.stderr) == (0, "")
@@ -149,24 +165,79 @@ def test_a_damaged_video_goes_on_behind_the_damage(tmp_path: Path, video: Path) 
         (["missing.mkv"], 66, "camera.source: missing.mkv: no such file"),
         (["text.mkv"], 65, "camera.source: text.mkv: not a video that OpenCV can read"),
         (["empty.mkv"], 65, "camera.source: empty.mkv: not a video that OpenCV can read"),
-        (["rtsp://127.0.0.1/x"], 2, "rtsp://127.0.0.1/x: does not end; emotiond video is for files"),
-        (["0"], 2, "0: does not end"),
+        (["rtsp://me:word@127.0.0.1/x"], 2, "rtsp://127.0.0.1/x: does not end; emotiond video is for files"),
+        (["0"], 2, "0: does not end, being a webcam's number"),
+        (["2024"], 2, "2024: does not end, being a webcam's number; a file or folder of this name is ./2024"),
+        (
+            [os.fsdecode(b"lat\xe9.mkv")],
+            2,
+            "lat\\udce9.mkv: is no Unicode, as the name of what is read must be; rename",
+        ),
+        (["\x1b[2Jmissing.mkv"], 66, "camera.source: �[2Jmissing.mkv: no such file"),
         (["builtin", "--output-video", "x.txt"], 2, "--output-video x.txt: must end in .mp4"),
         (["builtin", "--output-video", "none/x.mp4"], 74, "none/x.mp4: No such file or directory"),
         (["builtin", "--output-csv", "/dev/full"], 74, "/dev/full: No space left on device"),
         (["builtin", "--output-timeline", "x.doc"], 2, "--output-timeline x.doc: must end in .bmp"),
         (["builtin", "--output-timeline", "x.pgm"], 2, "--output-timeline x.pgm: must end in .bmp"),
-        (["text.mkv", "--output-video", "text.mkv"], 2, "text.mkv is the video that is read; choose another name"),
+        (["text.mkv", "--output-video", "text.mkv"], 2, "--output-video: text.mkv is one of the files that are read"),
+        (["text.mkv", "--output-video", "link.mkv"], 2, "--output-video: link.mkv is one of the files that are read"),
+        (["pics", "--output-timeline", "pics/1.png"], 2, "--output-timeline: pics/1.png is one of the files that are"),
+        (["pics/%03d.png", "--output-timeline", "pics/1.png"], 2, "--output-timeline: pics/1.png is one of the files"),
+        (["text.csv", "--output-csv", "text.csv"], 2, "--output-csv: text.csv is one of the files that are read"),
+        (["text-events.csv", "--output-csv", "text.csv"], 2, "--output-csv: text-events.csv is one of the files that"),
+        (["builtin", "--output-csv", "pics/1.png"], 2, "--output-csv pics/1.png: is named like a picture or a video"),
+        (["builtin", "--output-csv", "."], 2, "--output-csv .: is a folder; name a file, such as faces.csv"),
+        (
+            ["builtin", "--output-csv", "text.csv", "--output-timeline", "t.png"],
+            2,
+            "--output-timeline: t.png is written",
+        ),
+        (["builtin", "--output-csv", "text.csv", "--output-video", "o.txt"], 2, "--output-video o.txt: must end in"),
+        (
+            ["builtin", "--output-csv", "text.csv", "--output-timeline", "pics/"],
+            2,
+            "--output-timeline pics: is a folder",
+        ),
+        (["builtin", "--output-csv", "text.csv", "--output-timeline", "no/t.png"], 74, "no/t.png: No such file or dir"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
-    (tmp_path / "text.mkv").write_text("this is no video\n" * 50)
+    for name in ("text.mkv", "text.csv", "text-events.csv"):
+        (tmp_path / name).write_text("this is no video\n" * 50)
     (tmp_path / "empty.mkv").touch()
+    (tmp_path / "link.mkv").hardlink_to(tmp_path / "text.mkv")
+    (tmp_path / "t.png").symlink_to("text.csv")
+    (tmp_path / "pics").mkdir()
+    cv2.imwrite(str(tmp_path / "pics" / "1.png"), np.full((120, 160, 3), 90, np.uint8))
+    (tmp_path / os.fsdecode(b"lat\xe9.mkv")).touch()
+    before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
     done = video_command(*arguments, cwd=tmp_path)
     assert done.returncode == code
     assert done.stderr.startswith(f"emotiond: {said}")
     assert done.stderr.count("\n") == 1
-    assert (tmp_path / "text.mkv").read_text().startswith("this is no video")
+    assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
+
+
+def test_a_folder_that_is_named_by_a_number_can_be_read(tmp_path: Path, clip_frames: list) -> None:
+    (tmp_path / "2024").mkdir()
+    cv2.imwrite(str(tmp_path / "2024" / "1.png"), clip_frames[0])
+    done = video_command("./2024", cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "./2024: frames: 1, faces: 0, events: 0\n", "")
+
+
+def test_a_timeline_that_may_not_be_written_is_told_before_the_work(tmp_path: Path) -> None:
+    timeline, table = tmp_path / "timeline.png", tmp_path / "faces.csv"
+    timeline.touch(0o444)
+    user = as_ordinary_user()
+    done = video_command("builtin", "--output-timeline", timeline, "--output-csv", table, before=user)
+    assert (done.returncode, done.stderr) == (74, f"emotiond: {timeline}: Permission denied\n")
+    assert not table.exists()
+    timeline.unlink()
+    tmp_path.chmod(0o555)
+    done = video_command("builtin", "--output-timeline", timeline, before=user)
+    tmp_path.chmod(0o755)
+    assert (done.returncode, done.stdout) == (74, "")
+    assert done.stderr == f"emotiond: {timeline}: Permission denied\n"
 
 
 @pytest.mark.parametrize("programs", [None, ""], ids=["any encoder", "OpenCV's own"])
@@ -192,20 +263,25 @@ def test_an_encoder_that_dies_is_told_in_its_own_words(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (74, f"emotiond: {copy}: out of cheese\n")
 
 
-def test_an_interrupted_run_leaves_a_whole_copy_of_what_was_read(tmp_path: Path, clip_frames: list) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_a_whole_copy_of_what_was_read(
+    tmp_path: Path, clip_frames: list, number: signal.Signals
+) -> None:
     pictures, copy, table = tmp_path / "in", tmp_path / "copy.mp4", tmp_path / "faces.csv"
     pictures.mkdir()
     cv2.imwrite(str(pictures / "0.jpg"), clip_frames[len(clip_frames) // 2])
-    for number in range(1, 20_000):
-        (pictures / f"{number}.jpg").symlink_to("0.jpg")
+    for frame in range(1, 20_000):
+        (pictures / f"{frame}.jpg").symlink_to("0.jpg")
     command = [sys.executable, "-m", "edge", "video", pictures, "--output-video", copy, "--output-csv", table]
     child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: table.exists() and table.stat().st_size > 10_000, "faces are read")
-    child.send_signal(signal.SIGINT)
+    child.send_signal(number)
     said = child.communicate()[1]
     assert child.returncode == 130
     assert [line for line in said.splitlines() if not PROGRESS.search(line)] == []
     assert 20 < len(frames_of(copy)) < 20_000
+    assert table.read_text().endswith("\n")
+    assert [event[1] for event in rows(tmp_path / "faces-events.csv")] == ["type", "new", "update"]
 
 
 def test_progress_says_how_much_is_left() -> None:
