@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from edge.config import SpoolConfig
+from edge.statefolder import sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -32,14 +32,6 @@ PRAGMA cache_size = -256;  -- KiB
 CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, at REAL NOT NULL, topic TEXT NOT NULL,
                                    payload BLOB NOT NULL);
 """
-
-
-def state_folder(config: SpoolConfig) -> Path | None:
-    """Where events are kept; None is in memory. systemd's StateDirectory= is the default."""
-    if config.folder is not None:
-        return config.folder
-    folders = os.environ.get("STATE_DIRECTORY", "")
-    return Path(folders.split(":")[0]) if folders else None
 
 
 class Row(NamedTuple):
@@ -82,7 +74,7 @@ class EventFile:
             ).fetchone()
             self._log = os.open(f"{self.path}-wal", os.O_RDONLY)
             self._empty_log()
-            _sync_folder(folder)
+            sync_folder(folder)
             if behind:
                 self._move(behind)
             self._earlier = self.highest if self.count else 0
@@ -216,12 +208,3 @@ def put_aside(folder: Path) -> Path:
         if (folder / f"{NAME}{suffix}").exists():
             (folder / f"{NAME}{suffix}").replace(f"{aside}{suffix}")
     return aside
-
-
-def _sync_folder(folder: Path) -> None:
-    """The names of new files are on the medium too."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,15 +14,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from edge.clock import Clock
 from edge.config import SpoolConfig
 from edge.errors import ServiceUnavailableError
-from edge.eventfile import DamagedError, EventFile, InUseError, Row, open_or_begin, put_aside, state_folder
+from edge.eventfile import DamagedError, EventFile, InUseError, Row, open_or_begin, put_aside
+from edge.statefolder import state_folder
 from edge.waiting import Waiting
 
 log = logging.getLogger(__name__)
 
 TIDY_S = 10.0  # between looks for events that are too old, and at a folder that cannot be used
-CLOCK_S = 60.0  # a clock that was set by less is not heeded
 
 
 class Spool:
@@ -36,7 +37,7 @@ class Spool:
         self.on_stored = on_stored
         self._config = config
         self._folder = state_folder(config)
-        self._began_at, self._began_monotonic = time.time(), time.monotonic()
+        self._clock = Clock()  # it jumps only together with the times of this run's events
         self._fresh = Waiting(config.max_events, config.max_mb * 1e6)  # not in the file
         self._gone: set[int] = set()  # acknowledged, and still in the file
         self._highest_gone = 0
@@ -78,7 +79,7 @@ class Spool:
         """Keep a message behind all others. Never waits for the disk."""
         payload = message.encode()
         with self._lock:
-            self.overflowed += self._fresh.append(self._now(), topic, payload)
+            self.overflowed += self._fresh.append(self._clock.now(), topic, payload)
         self._work.set()
         if self._file is None or self._problem is not None:
             self.on_stored()
@@ -137,10 +138,6 @@ class Spool:
             "syncs_per_s": round((self._syncs - before_syncs) / seconds, 2),
             "write_failures": self.write_failures,
         }
-
-    def _now(self) -> float:
-        # UTC seconds; they jump only together with the times of this run's events.
-        return self._began_at + time.monotonic() - self._began_monotonic
 
     # Everything below works on the file.
 
@@ -216,12 +213,12 @@ class Spool:
 
     def _heed_clock(self) -> None:
         """When a board without a clock of its own has learned the time, this run's events are as old as before."""
-        ahead = time.time() - self._now()
-        if self._file is not None and abs(ahead) > CLOCK_S:
-            self._file.redate(ahead)
+        off = self._clock.off()
+        if self._file is not None and off:
+            self._file.redate(off)
             with self._lock:
-                self._fresh.redate(ahead)
-                self._began_at += ahead
+                self._fresh.redate(off)
+                self._clock.put_right(off)
             self._dirty = True
 
     def _settle(self) -> None:
@@ -263,7 +260,7 @@ class Spool:
 
     def _drop_old(self) -> None:
         assert self._file is not None
-        while old := self._file.older(self._now() - self._config.max_age_s):
+        while old := self._file.older(self._clock.now() - self._config.max_age_s):
             self.expired += self._file.remove(set(old) - self._gone)
             self._file.remove(old)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from edge.config import SpoolConfig
 from edge.errors import ConfigError
-from edge.eventfile import state_folder
 from edge.labels import EMOTIONS
+from edge.statefolder import state_folder
 from edge.web.fleet import CAMERAS_MAX, SPAN_OF_BIN_S, Fleet, History
 
 log = logging.getLogger(__name__)
