@@ -8,10 +8,13 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from edge.settings import topic_level
 from edge.statefolder import sync_folder
 
 log = logging.getLogger(__name__)
@@ -22,6 +25,7 @@ PAGE_BYTES = 1024
 # Past this size of the log its pages go to the database, each once however often it was written meanwhile.
 LOG_BYTES_MAX = 1_000_000
 BATCH = 1000  # rows read at once when many go
+NUMBER_MAX = 2**53  # no run comes that far; sqlite itself ends at 2**63
 BEGINNING = """
 PRAGMA locking_mode = EXCLUSIVE;  -- before the first access: no shared memory, and no second process
 PRAGMA page_size = {page};
@@ -31,6 +35,9 @@ PRAGMA wal_autocheckpoint = 0;
 PRAGMA cache_size = -256;  -- KiB
 CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, at REAL NOT NULL, topic TEXT NOT NULL,
                                    payload BLOB NOT NULL);
+"""
+TOTALS = """
+SELECT count(*), coalesce(sum(length(payload)), 0), coalesce(min(number), 1), coalesce(max(number), 0) FROM events
 """
 
 
@@ -62,16 +69,19 @@ class EventFile:
         self.path = folder / NAME
         self.written = 0
         """Bytes given to the medium since the start, without what the file system adds."""
+        self.damaged: set[int] = set()
+        """Numbers of rows that no daemon wrote so. No method gives them; they stay until they are removed."""
         self._connection = sqlite3.connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
+        self._connection.text_factory = _text
         self._log: int | None = None
         self._log_bytes = 0
         try:
             self._connection.executescript(BEGINNING.format(page=PAGE_BYTES))
             if self._connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise DamagedError(str(self.path))
-            self.count, self.bytes, self.highest = self._connection.execute(
-                "SELECT count(*), coalesce(sum(length(payload)), 0), coalesce(max(number), 0) FROM events"
-            ).fetchone()
+            self.count, self.bytes, lowest, self.highest = self._connection.execute(TOTALS).fetchone()
+            if lowest < 1 or self.highest > NUMBER_MAX:
+                raise DamagedError("impossible numbers of events")
             self._log = os.open(f"{self.path}-wal", os.O_RDONLY)
             self._empty_log()
             sync_folder(folder)
@@ -92,9 +102,10 @@ class EventFile:
 
     def after(self, number: int, limit: int) -> list[Row]:
         """The oldest `limit` rows whose number is larger than `number`."""
-        query = "SELECT number, at, topic, payload FROM events WHERE number > ? ORDER BY number LIMIT ?"
+        query = "SELECT number, at, topic, payload FROM events WHERE number > ? ORDER BY number"
         try:
-            return [Row(*values) for values in self._connection.execute(query, (number, limit))]
+            with closing(self._connection.execute(query, (number,))) as found:
+                return list(islice(self._whole(found), limit))
         except sqlite3.Error as error:
             raise _explained(error) from error
 
@@ -107,6 +118,7 @@ class EventFile:
                 for (size,) in found.fetchall():
                     sizes[number] = size
             self._connection.executemany("DELETE FROM events WHERE number = ?", [(number,) for number in sizes])
+        self.damaged -= sizes.keys()
         self.count -= len(sizes)
         self.bytes -= sum(sizes.values())
         return len(sizes)
@@ -148,6 +160,14 @@ class EventFile:
             self._log = None
         self._connection.close()
 
+    def _whole(self, found: Iterable[tuple[Any, ...]]) -> Iterator[Row]:
+        """What can be published; the database's own checks do not look into the columns."""
+        for number, at, topic, payload in found:
+            if isinstance(at, float) and isinstance(payload, bytes) and _publishable(topic):
+                yield Row(number, at, topic, payload)
+            else:
+                self.damaged.add(number)
+
     def _move(self, behind: int) -> None:
         with self._transaction():
             # By way of negative numbers, so that no two rows ever have the same.
@@ -178,6 +198,20 @@ class EventFile:
         _, pages, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         self.written += max(0, pages) * PAGE_BYTES
         self._log_bytes = 0
+
+
+def _text(raw: bytes) -> str:
+    """By sqlite's own way one byte that is not UTF-8 ends the reading of all rows; here its topic is not printable."""
+    return raw.decode(errors="surrogateescape")
+
+
+@lru_cache(maxsize=64)  # a daemon has one topic for each camera
+def _publishable(topic: object) -> bool:
+    """Whether the settings can have led to it: brokers hang up for some others, and the MQTT client refuses some."""
+    try:
+        return isinstance(topic, str) and all(topic_level(level) for level in topic.split("/"))
+    except ValueError:
+        return False
 
 
 def _explained(error: BaseException) -> BaseException:

@@ -19,6 +19,7 @@ from edge.config import SpoolConfig
 from edge.errors import ServiceUnavailableError
 from edge.eventfile import DamagedError, EventFile, InUseError, Row, open_or_begin, put_aside
 from edge.statefolder import state_folder
+from edge.upkeep import Gone, Upkeep
 from edge.waiting import Waiting
 
 log = logging.getLogger(__name__)
@@ -39,8 +40,8 @@ class Spool:
         self._folder = state_folder(config)
         self._clock = Clock()  # it jumps only together with the times of this run's events
         self._fresh = Waiting(config.max_events, config.max_mb * 1e6)  # not in the file
-        self._gone: set[int] = set()  # acknowledged, and still in the file
-        self._highest_gone = 0
+        self._gone = Gone()
+        self._upkeep = Upkeep(config, self._clock, self._gone)
         self._seen = 0  # the highest number that `after` gave
         self._lock = threading.Lock()  # guards these; never held while the disk works
         self._file: EventFile | None = None
@@ -48,7 +49,7 @@ class Spool:
         self._problem: str | None = None  # why the disk takes nothing now
         self._dirty = True  # the limits may have changed since the last run
         self._sync_due_at = 0.0
-        self.overflowed, self.expired, self.damaged, self.write_failures, self._syncs = 0, 0, 0, 0, 0
+        self._overflowed, self._write_failures, self._syncs = 0, 0, 0
         self._measured = (time.monotonic(), 0, 0)
         self._closing = threading.Event()
         self.failure: BaseException | None = None  # what ended the writing thread
@@ -79,7 +80,7 @@ class Spool:
         """Keep a message behind all others. Never waits for the disk."""
         payload = message.encode()
         with self._lock:
-            self.overflowed += self._fresh.append(self._clock.now(), topic, payload)
+            self._overflowed += self._fresh.append(self._clock.now(), topic, payload)
         self._work.set()
         if self._file is None or self._problem is not None:
             self.on_stored()
@@ -99,7 +100,7 @@ class Spool:
         with self._file_lock:
             if (file := self._file) is not None:
                 # What is gone lies behind what is asked for, but on a new connection.
-                gone = len(self._gone) if number < self._highest_gone else 0
+                gone = len(self._gone) if number < self._gone.highest else 0
                 rows = self._guarded(lambda: file.after(number, limit + gone)) or []
                 rows = [row for row in rows if row.number not in self._gone][:limit]
             if self._file is None or self._problem is not None:
@@ -116,13 +117,17 @@ class Spool:
                 self._fresh.forget(number)
             elif self._file is not None:
                 self._gone.add(number)
-                self._highest_gone = max(self._highest_gone, number)
                 self._dirty = True
 
     @property
     def drops(self) -> dict[str, int]:
         """Events that were lost, by cause, since the start."""
-        return {"events_overflowed": self.overflowed, "events_expired": self.expired, "events_damaged": self.damaged}
+        upkeep = self._upkeep
+        return {
+            "events_overflowed": self._overflowed + upkeep.overflowed,
+            "events_expired": upkeep.expired,
+            "events_damaged": upkeep.damaged,
+        }
 
     def figures(self) -> dict[str, Any]:
         """How much waits where, and what the medium was given since the last call."""
@@ -136,7 +141,7 @@ class Spool:
             "bytes": self._fresh.bytes + (file.bytes if file else 0),
             "written_bytes_per_s": round(max(0, written - before_written) / seconds),
             "syncs_per_s": round((self._syncs - before_syncs) / seconds, 2),
-            "write_failures": self.write_failures,
+            "write_failures": self._write_failures,
         }
 
     # Everything below works on the file.
@@ -207,9 +212,8 @@ class Spool:
                     self._fresh.forget(row.number)
                 else:  # acknowledged, or pushed out, while it was written
                     self._gone.add(row.number)
-                    self._highest_gone = max(self._highest_gone, row.number)
         self._works_again()
-        self._bound()
+        self._upkeep.bound(self._file)
 
     def _heed_clock(self) -> None:
         """When a board without a clock of its own has learned the time, this run's events are as old as before."""
@@ -232,37 +236,13 @@ class Spool:
             self._syncs += 1
 
     def _tidy(self) -> None:
-        if self._file is None:
+        if (file := self._file) is None:
             return
-        self._remove_gone()
-        self._bound()
-        self._drop_old()
-        self._file.tidy()
-
-    def _remove_gone(self) -> None:
-        assert self._file is not None
-        with self._lock:
-            gone = set(self._gone)
-        if gone:
-            self._file.remove(gone)
-            with self._lock:
-                self._gone -= gone
+        before = file.count
+        self._upkeep.tidy(file)
+        if file.count < before:
             self._dirty = True
             self._works_again()
-
-    def _bound(self) -> None:
-        """Drop the oldest rows past the limits."""
-        assert self._file is not None
-        limits = self._config.max_events, self._config.max_mb * 1e6
-        while self._file.excess(*limits):
-            self._remove_gone()
-            self.overflowed += self._file.remove(self._file.excess(*limits))
-
-    def _drop_old(self) -> None:
-        assert self._file is not None
-        while old := self._file.older(self._clock.now() - self._config.max_age_s):
-            self.expired += self._file.remove(set(old) - self._gone)
-            self._file.remove(old)
 
     def _guarded(self, act: Callable[[], Any]) -> Any:
         """Do something with the file; where that fails the events stay in memory, and it is tried again."""
@@ -275,7 +255,7 @@ class Spool:
         return None
 
     def _failed(self, problem: str) -> None:
-        self.write_failures += 1
+        self._write_failures += 1
         if self._problem is None:
             log.error("spool.folder: %s: %s; events wait in memory until it works again", self._folder, problem)
         self._problem = problem
@@ -287,8 +267,8 @@ class Spool:
 
     def _begin_anew(self, problem: str) -> None:
         assert self._file is not None and self._folder is not None
-        self.damaged += max(0, self._file.count - len(self._gone))
-        self._gone.clear()
+        self._upkeep.damaged += max(0, self._file.count - len(self._gone))
+        self._gone.forget(self._gone.numbers())
         log.error("%s is damaged (%s); its events are lost", self._file.path, problem)
         self._file.close()
         self._file = None

@@ -182,6 +182,78 @@ def test_a_damaged_file_is_put_aside_and_said(
     assert (tmp_path / "events.db.damaged").exists()
 
 
+def kept_earlier(folder: Path, count: int) -> None:
+    """A process before this one left events 1 to `count`."""
+    with Spool(SpoolConfig(folder=folder)) as earlier:
+        for number in range(1, count + 1):
+            earlier.append(TOPIC, str(number))
+        earlier.flush(10)
+
+
+def change_rows(folder: Path, change: str, where: str) -> None:
+    """As a card does that forgets: the database stays whole, and what stands in it is no longer what was written."""
+    connection = sqlite3.connect(folder / "events.db")
+    with connection:
+        connection.execute(f"UPDATE events SET {change} WHERE {where}")
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "topic = 'emotiond+pi/camera/events'",
+        "topic = 'emotiond/pi#camera/events'",
+        "topic = 'emotiond/pi' || char(0) || 'camera/events'",
+        "topic = 'emotiond/pi' || char(15) || 'camera/events'",  # for which mosquitto hangs up
+        "topic = 'emotiond//camera/events'",
+        "topic = ''",
+        "topic = CAST(x'656d6fff2f70' AS TEXT)",  # not UTF-8
+        "topic = x'656d6f'",
+        "at = 'soon'",
+        "at = x'00'",
+        "payload = 'a text'",
+        "payload = 7",
+    ],
+)
+def test_a_damaged_row_is_dropped_and_counted_and_the_others_go_on(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture, open_spool
+) -> None:
+    kept_earlier(tmp_path, 5)
+    change_rows(tmp_path, damage, "number = 3")
+    spool = open_spool(folder=tmp_path)
+    spool.append(TOPIC, "6")
+    spool.flush(10)
+    assert texts(spool) == ["1", "2", "4", "5", "6"]
+    wait_for(lambda: spool.drops["events_damaged"] == 1, "it is counted")
+    assert (len(spool), spool.figures()["on_disk"], spool.failure) == (5, True, None)
+    assert caplog.text.count("events.db: damaged events dropped: 1") == 1
+    spool.__exit__()
+    with sqlite3.connect(tmp_path / "events.db") as connection:
+        assert connection.execute("SELECT number FROM events").fetchall() == [(1,), (2,), (4,), (5,), (6,)]
+    connection.close()
+
+
+def test_many_damaged_rows_hide_no_whole_one(tmp_path: Path, open_spool) -> None:
+    kept_earlier(tmp_path, 3000)
+    change_rows(tmp_path, "topic = ''", "number < 3000")
+    spool = open_spool(folder=tmp_path)
+    assert texts(spool, 0, 1) == ["3000"]
+    wait_for(lambda: spool.drops["events_damaged"] == 2999, "all are counted")
+    assert len(spool) == 1
+
+
+@pytest.mark.parametrize("number", [-5, 0, 2**63 - 1])
+def test_a_file_with_numbers_that_no_row_can_have_is_put_aside(tmp_path: Path, number: int, open_spool) -> None:
+    kept_earlier(tmp_path, 5)
+    change_rows(tmp_path, f"number = {number}", "number = 5")
+    spool = open_spool(folder=tmp_path)
+    spool.append(TOPIC, "new")
+    spool.flush(10)
+    assert texts(spool) == ["new"]
+    assert (tmp_path / "events.db.damaged").exists()
+    assert spool.failure is None
+
+
 def test_a_file_that_is_damaged_while_it_is_used_is_replaced(tmp_path: Path, caplog, open_spool) -> None:
     spool = open_spool(folder=tmp_path)
     for number in range(3000):
