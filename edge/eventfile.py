@@ -142,8 +142,8 @@ class EventFile:
 
     def sync(self) -> None:
         """Return when the medium has what was committed. Reading may go on in another thread."""
-        assert self._log is not None
-        os.fdatasync(self._log)
+        if self._log is not None:  # else it was closed meanwhile
+            os.fdatasync(self._log)
 
     def tidy(self) -> None:
         """Take what is in the log into the database, when it is worth it."""

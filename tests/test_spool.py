@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -268,6 +268,65 @@ def test_a_file_that_is_damaged_while_it_is_used_is_replaced(tmp_path: Path, cap
     wait_for(lambda: texts(spool)[-1:] == ["new"], "it goes on")
     assert "is damaged" in caplog.text
     assert spool.drops["events_damaged"] > 0
+
+
+@contextmanager
+def unreadable(folder: Path) -> Iterator[None]:
+    """As of a card that gives errors for a while: what the log held is gone, and then there again.
+
+    sqlite then says `disk I/O error`. There must be more than it keeps in memory, and less than goes to the database.
+    """
+    log = folder / "events.db-wal"
+    content = log.read_bytes()
+    os.truncate(log, 0)
+    yield
+    with log.open("r+b") as file:
+        file.write(content)
+
+
+def test_nothing_newer_overtakes_what_the_disk_gives_back_later(tmp_path: Path, caplog, open_spool) -> None:
+    caplog.set_level("INFO")
+    spool = open_spool(folder=tmp_path, sync_s=60)
+    old = [f"{number:04d}" + "x" * 600 for number in range(900)]
+    for text in old:
+        spool.append(TOPIC, text)
+    spool.flush(10)
+    with unreadable(tmp_path):
+        assert texts(spool) == []
+        spool.append(TOPIC, "new")
+        time.sleep(0.2)
+        assert texts(spool) == []
+        assert not spool.figures()["on_disk"]
+    assert texts(spool)[:900] == old
+    spool.flush(10)
+    assert texts(spool) == [*old, "new"]
+    assert spool.figures()["on_disk"]
+    assert (len(spool), set(spool.drops.values())) == (901, {0})
+    assert caplog.text.count("events wait in memory") == caplog.text.count(f"{tmp_path} works again") == 1
+
+
+def test_a_disk_that_cannot_be_read_for_long_holds_nothing_newer_up(
+    tmp_path: Path, open_spool, soon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.spool.READ_PATIENCE_S", 0.5)
+    kept_earlier(tmp_path, 5)
+    spool = open_spool(folder=tmp_path)
+    assert texts(spool) == list("12345")
+    with monkeypatch.context() as patched:
+        for name in ("after", "add", "remove", "__init__"):
+            patched.setattr(EventFile, name, _broken)
+        spool.append(TOPIC, "new")
+        assert texts(spool, 2) == []
+        wait_for(lambda: texts(spool, 2), "it goes on without the disk")
+        assert texts(spool, 2) == ["new"]
+        assert not spool.figures()["on_disk"]
+    wait_for(lambda: spool.figures()["on_disk"], "the disk works again")
+    assert texts(spool, 6) == list("12345")  # behind what was given meanwhile; once more where it was given before
+    assert spool.failure is None
+
+
+def _broken(*_: object) -> None:
+    raise sqlite3.OperationalError("disk I/O error")
 
 
 def test_a_full_disk_lets_events_wait_in_memory_until_it_works_again(tmp_path: Path, caplog, open_spool) -> None:
