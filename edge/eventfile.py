@@ -4,7 +4,6 @@ Two costs are kept apart. A commit hands rows to the kernel, which takes microse
 `sync` makes the medium have them, which wears an SD card and may take long; it outlives a power cut.
 """
 
-import logging
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,9 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from edge.settings import topic_level
-from edge.statefolder import sync_folder
-
-log = logging.getLogger(__name__)
+from edge.statefolder import leads_to, sync_folder
 
 NAME = "events.db"
 # A row has about 600 bytes; every commit writes whole pages.
@@ -82,9 +79,8 @@ class EventFile:
             self.count, self.bytes, lowest, self.highest = self._connection.execute(TOTALS).fetchone()
             if lowest < 1 or self.highest > NUMBER_MAX:
                 raise DamagedError("impossible numbers of events")
-            self._log = os.open(f"{self.path}-wal", os.O_RDONLY)
-            self._empty_log()
-            sync_folder(folder)
+            self._database = self.path.stat()
+            self._open_log()
             if behind:
                 self._move(behind)
             self._earlier = self.highest if self.count else 0
@@ -98,7 +94,7 @@ class EventFile:
             self._connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
         self.count += len(rows)
         self.bytes += sum(len(row.payload) for row in rows)
-        self.highest = rows[-1].number
+        self.highest = max(self.highest, rows[-1].number)
 
     def after(self, number: int, limit: int) -> list[Row]:
         """The oldest `limit` rows whose number is larger than `number`."""
@@ -153,6 +149,34 @@ class EventFile:
             except sqlite3.Error as error:
                 raise _explained(error) from error
 
+    def has_its_name(self) -> bool:
+        """Whether the database is still what its path leads to; without a name it ends with this process."""
+        return leads_to(self.path, self._database)
+
+    def log_has_its_name(self) -> bool:
+        """Likewise of the log, in which the newest rows stand."""
+        assert self._log is not None
+        return leads_to(Path(f"{self.path}-wal"), os.fstat(self._log))
+
+    def renew_log(self) -> None:
+        """Take what is in the log into the database, and begin another log."""
+        try:
+            self._connection.executescript("PRAGMA journal_mode = DELETE; PRAGMA journal_mode = WAL;")
+            self._connection.execute(TOTALS).fetchone()  # the change of modes ends with the first access
+            self._open_log()
+        except sqlite3.Error as error:
+            raise _explained(error) from error
+
+    def take(self, other: "EventFile") -> None:
+        """Keep the rows of another file, which stays as it is, with their numbers. None of them may be taken here."""
+        query = "SELECT number, at, topic, payload FROM events"
+        with self._transaction(), closing(other._connection.execute(query)) as found:
+            self._connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", other._whole(found))
+        if not self.count:
+            self._earlier = other._earlier
+        self.count, self.bytes, *_ = self._connection.execute(TOTALS).fetchone()
+        self.highest = max(self.highest, other.highest)
+
     def close(self) -> None:
         """Write all to the medium and let go of the file."""
         if self._log is not None:
@@ -194,6 +218,13 @@ class EventFile:
             self.written += size - self._log_bytes
             self._log_bytes = size
 
+    def _open_log(self) -> None:
+        self._empty_log()  # which makes one where there is none
+        before, self._log = self._log, os.open(f"{self.path}-wal", os.O_RDONLY)
+        if before is not None:
+            os.close(before)
+        sync_folder(self.path.parent)
+
     def _empty_log(self) -> None:
         _, pages, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         self.written += max(0, pages) * PAGE_BYTES
@@ -217,28 +248,7 @@ def _publishable(topic: object) -> bool:
 def _explained(error: BaseException) -> BaseException:
     # sqlite's codes reach Python from 3.11 on only; its texts have not changed in many years.
     if isinstance(error, sqlite3.OperationalError):
-        return InUseError() if "locked" in str(error) else error
+        return InUseError("another process uses it") if "locked" in str(error) else error
     if isinstance(error, sqlite3.DatabaseError):
         return DamagedError(str(error))
     return error
-
-
-def open_or_begin(folder: Path, behind: int = 0) -> EventFile:
-    """The folder's file; one that is damaged is put aside, and a new one begun."""
-    try:
-        file = EventFile(folder, behind)
-    except DamagedError as error:
-        log.error("%s is damaged (%s): put aside as %s, a new one is begun", folder, error, put_aside(folder))
-        return EventFile(folder, behind)
-    if file.count:
-        log.info("%d events of an earlier run wait in %s", file.count, folder)
-    return file
-
-
-def put_aside(folder: Path) -> Path:
-    """Rename a damaged database, over one that was put aside before, and return its new name."""
-    aside = folder / f"{NAME}.damaged"
-    for suffix in ("", "-wal"):
-        if (folder / f"{NAME}{suffix}").exists():
-            (folder / f"{NAME}{suffix}").replace(f"{aside}{suffix}")
-    return aside

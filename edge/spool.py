@@ -17,7 +17,9 @@ from typing import Any
 from edge.clock import Clock
 from edge.config import SpoolConfig
 from edge.errors import ServiceUnavailableError
-from edge.eventfile import DamagedError, EventFile, InUseError, Row, open_or_begin, put_aside
+from edge.eventfile import DamagedError, EventFile, InUseError, Row
+from edge.eventfolder import kept_in_place, open_or_begin, put_aside
+from edge.rates import Rates
 from edge.statefolder import state_folder
 from edge.trouble import Trouble
 from edge.upkeep import Gone, Upkeep
@@ -51,8 +53,8 @@ class Spool:
         self._trouble = Trouble(self._folder)
         self._dirty = True  # the limits may have changed since the last run
         self._sync_due_at = 0.0
-        self._overflowed, self._syncs = 0, 0
-        self._measured = (time.monotonic(), 0, 0)
+        self._syncs = 0
+        self._rates = Rates(2)
         self._closing = threading.Event()
         self.failure: BaseException | None = None  # what ended the writing thread
         self._work = threading.Event()
@@ -82,7 +84,7 @@ class Spool:
         """Keep a message behind all others. Never waits for the disk."""
         payload = message.encode()
         with self._lock:
-            self._overflowed += self._fresh.append(self._clock.now(), topic, payload)
+            self._fresh.append(self._clock.now(), topic, payload)
         self._work.set()
         if self._file is None or self._trouble:
             self.on_stored()
@@ -121,24 +123,18 @@ class Spool:
     def drops(self) -> dict[str, int]:
         """Events that were lost, by cause, since the start."""
         upkeep = self._upkeep
-        return {
-            "events_overflowed": self._overflowed + upkeep.overflowed,
-            "events_expired": upkeep.expired,
-            "events_damaged": upkeep.damaged,
-        }
+        overflowed = self._fresh.overflowed + upkeep.overflowed
+        return {"events_overflowed": overflowed, "events_expired": upkeep.expired, "events_damaged": upkeep.damaged}
 
     def figures(self) -> dict[str, Any]:
         """How much waits where, and what the medium was given since the last call."""
-        now, file = time.monotonic(), self._file
-        written = file.written if file else 0
-        before_at, before_written, before_syncs = self._measured
-        self._measured = (now, written, self._syncs)
-        seconds = max(now - before_at, 1e-3)
+        file = self._file
+        written_bytes_per_s, syncs_per_s = self._rates.since_last(file.written if file else 0, self._syncs)
         return {
             "on_disk": file is not None and not self._trouble,
             "bytes": self._fresh.bytes + (file.bytes if file else 0),
-            "written_bytes_per_s": round(max(0, written - before_written) / seconds),
-            "syncs_per_s": round((self._syncs - before_syncs) / seconds, 2),
+            "written_bytes_per_s": round(written_bytes_per_s),
+            "syncs_per_s": round(syncs_per_s, 2),
             "write_failures": self._trouble.failures,
         }
 
@@ -216,6 +212,7 @@ class Spool:
 
     def _store(self) -> None:
         """Write what is fresh."""
+        self._keep_in_place()
         self._heed_clock()
         with self._lock:
             rows = self._fresh.after(0)
@@ -231,6 +228,18 @@ class Spool:
                     self._gone.add(row.number)
         self._trouble.end()
         self._upkeep.bound(self._file)
+
+    def _keep_in_place(self) -> None:
+        if (file := self._file) is None:
+            return
+        behind = max(self._seen, file.highest)
+        successor = kept_in_place(file, behind)
+        if successor is not file:
+            self._upkeep.damaged += len(file.damaged)
+            with self._lock:
+                self._fresh.move(behind, by=successor.highest - behind)
+                self._file, self._dirty = successor, True
+            self._trouble.end()
 
     def _heed_clock(self) -> None:
         """When a board without a clock of its own has learned the time, this run's events are as old as before."""
@@ -253,6 +262,7 @@ class Spool:
             self._syncs += 1
 
     def _tidy(self) -> None:
+        self._keep_in_place()
         if (file := self._file) is None:
             return
         before = file.count

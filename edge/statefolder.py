@@ -21,3 +21,11 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def leads_to(path: Path, status: os.stat_result) -> bool:
+    """Whether a path is still the name of the file that had this status, and neither of another file nor of none."""
+    try:
+        return os.path.samestat(path.stat(), status)
+    except (FileNotFoundError, NotADirectoryError):
+        return False

@@ -6,6 +6,7 @@ The short form belongs to the ordinary tests; `make soak` runs the long one.
 import contextlib
 import json
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -219,6 +220,21 @@ def test_a_damaged_row_costs_one_event_and_not_the_service(scene: Callable[[int]
     stage.first, stage.last = 61, 80
     stage.publisher = Publisher(stage.proxy.port, stage.folder, stage.first, stage.last)
     assert [event["frame"][0] for event in stage.finish()] == sorted({*range(1, 81)} - {7, 17})
+
+
+def test_files_that_are_deleted_under_the_process_cost_no_event(scene: Callable[[int], Scene]) -> None:
+    stage = scene(60)
+    stage.proxy.blackhole = True
+    stage.wait_for_events(20)
+    shutil.rmtree(stage.folder)
+    stage.wait_for_events(60)
+    wait_for((stage.folder / "events.db").exists, "they are there again")
+    stage.publisher.process.kill()
+    stage.publisher.process.wait(PATIENCE_S)
+    stage.proxy.blackhole = False
+    stage.last = 80
+    stage.kill_the_publisher()
+    assert [event["frame"][0] for event in stage.finish()] == list(range(1, 81))
 
 
 def resident_mb(process: subprocess.Popen) -> float:

@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -348,6 +348,83 @@ def test_a_full_disk_lets_events_wait_in_memory_until_it_works_again(tmp_path: P
         spool.__exit__()
     finally:
         subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
+def texts_on_disk(folder: Path, copy: Path) -> list[str]:
+    """What a process would find that began now, after a `kill -9` of the one that has the folder."""
+    try:
+        shutil.copytree(folder, copy)
+        with closing(EventFile(copy)) as file:
+            return [row.payload.decode() for row in file.after(0, 1000)]
+    except (OSError, shutil.Error, sqlite3.Error, DamagedError):
+        return []  # what is being written cannot be copied as of one moment
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
+
+
+@pytest.mark.parametrize("deleted", [["events.db", "events.db-wal"], ["events.db"], ["events.db-wal"], ["."]])
+def test_files_that_are_deleted_under_the_process_are_written_anew_with_all_that_waits(
+    tmp_path: Path, deleted: list[str], caplog, open_spool
+) -> None:
+    folder = tmp_path / "state"
+    kept_earlier(folder, 3)
+    spool = open_spool(folder=folder)
+    spool.append(TOPIC, "4")
+    spool.flush(10)
+    for row in spool.after(0, 2):
+        spool.remove(row.number)
+    for name in deleted:
+        shutil.rmtree(folder) if name == "." else (folder / name).unlink()
+    spool.append(TOPIC, "5")
+    wait_for(lambda: (folder / "events.db").exists() and (folder / "events.db-wal").exists(), "they are there again")
+    spool.flush(10)
+    wait_for(lambda: texts_on_disk(folder, tmp_path / "copy") == ["3", "4", "5"], "all is in them")
+    assert [(row.number, row.payload) for row in spool.after(0, 9)] == [(3, b"3"), (4, b"4"), (5, b"5")]
+    assert (len(spool), spool.figures()["on_disk"], set(spool.drops.values())) == (3, True, {0})
+    assert caplog.text.count("under this process") == 1
+
+
+def test_a_file_that_is_put_in_place_of_the_one_in_use_is_used_and_nothing_of_either_is_lost(
+    tmp_path: Path, open_spool
+) -> None:
+    folder = tmp_path / "state"
+    kept_earlier(tmp_path / "other", 3)
+    spool = open_spool(folder=folder)
+    for text in "abcd":
+        spool.append(TOPIC, text)
+    spool.flush(10)
+    seen = spool.after(0, 2)
+    shutil.rmtree(folder)
+    (tmp_path / "other").rename(folder)
+    spool.append(TOPIC, "new")
+    everything = [*"abcd", *"123", "new"]
+    wait_for(lambda: texts(spool) == everything, "what was there first, what was found, and what came then")
+    assert texts(spool, seen[-1].number) == everything[2:]
+    spool.append(TOPIC, "newest")
+    spool.flush(10)
+    spool.__exit__()
+    assert texts_on_disk(folder, tmp_path / "copy") == [*everything, "newest"]
+    assert set(spool.drops.values()) == {0}
+
+
+def test_where_deleted_files_cannot_be_written_anew_events_wait_in_memory(tmp_path: Path, caplog, open_spool) -> None:
+    caplog.set_level("INFO")
+    folder = tmp_path / "state"
+    spool = open_spool(folder=folder)
+    spool.append(TOPIC, "a")
+    spool.flush(10)
+    shutil.rmtree(folder)
+    folder.write_text("")
+    spool.append(TOPIC, "b")
+    wait_for(lambda: not spool.figures()["on_disk"], "it is said")
+    wait_for(lambda: texts(spool) == ["a", "b"], "both are sent")
+    for row in spool.after(0, 1):
+        spool.remove(row.number)
+    time.sleep(0.3)
+    folder.unlink()
+    wait_for(lambda: spool.figures()["on_disk"], "it works again")
+    wait_for(lambda: texts_on_disk(folder, tmp_path / "copy") == ["b"], "what waits is there")
+    assert caplog.text.count("events wait in memory") == caplog.text.count(f"{folder} works again") == 1
 
 
 def test_a_folder_that_cannot_be_used_is_said_and_memory_serves(tmp_path: Path, caplog, open_spool) -> None:
