@@ -1,8 +1,10 @@
-"""The time by which events are dated: a board without a clock of its own learns it late."""
+"""The time by which events are dated: a board learns it late if its own clock is wrong, or if it has none."""
 
 import time
 
 CLOCK_S = 60.0  # a clock that was set by less is not heeded
+# By then NTP has put a wrong clock right where there is a network: timesyncd in half a minute, ntpd in five.
+SETTLED_S = 600.0
 
 
 class Clock:
@@ -10,9 +12,15 @@ class Clock:
 
     def __init__(self) -> None:
         self._began_at, self._began_monotonic = time.time(), time.monotonic()
+        self._set_at = self._began_monotonic
 
     def now(self) -> float:
         return self._began_at + time.monotonic() - self._began_monotonic
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has gone on for so long without being set that other runs' dates can be held against it."""
+        return time.monotonic() - self._set_at > SETTLED_S
 
     def off(self) -> float:
         """Seconds by which the system's clock was set since; 0 where that is not worth heeding."""
@@ -22,3 +30,4 @@ class Clock:
     def put_right(self, seconds: float) -> None:
         """From now on it is so much later."""
         self._began_at += seconds
+        self._set_at = time.monotonic()

@@ -83,7 +83,8 @@ class EventFile:
             self._open_log()
             if behind:
                 self._move(behind)
-            self._earlier = self.highest if self.count else 0
+            self.earlier = self.highest if self.count else 0
+            """The highest number of the rows that other runs left; what this one adds is behind it."""
         except BaseException as error:
             self.close()
             raise _explained(error) from error
@@ -126,15 +127,15 @@ class EventFile:
         too_large = int((1 - bytes_max / max(1, self.bytes)) * self.count)
         return [row.number for row in self.after(0, min(max(1, self.count - count_max, too_large), BATCH))]
 
-    def older(self, at: float) -> list[int]:
-        """The rows that were kept before `at`, or some of them; none if the oldest was not."""
-        oldest = self.after(0, BATCH)
+    def older(self, at: float, behind: int) -> list[int]:
+        """The rows behind a number that were kept before `at`, or some of them; none if the first was not."""
+        oldest = self.after(behind, BATCH)
         return [row.number for row in oldest if row.at < at] if oldest and oldest[0].at < at else []
 
     def redate(self, seconds: float) -> None:
         """The rows that came since this file was opened were kept so much later than was thought."""
         with self._transaction():
-            self._connection.execute("UPDATE events SET at = at + ? WHERE number > ?", (seconds, self._earlier))
+            self._connection.execute("UPDATE events SET at = at + ? WHERE number > ?", (seconds, self.earlier))
 
     def sync(self) -> None:
         """Return when the medium has what was committed. Reading may go on in another thread."""
@@ -173,7 +174,7 @@ class EventFile:
         with self._transaction(), closing(other._connection.execute(query)) as found:
             self._connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", other._whole(found))
         if not self.count:
-            self._earlier = other._earlier
+            self.earlier = other.earlier
         self.count, self.bytes, *_ = self._connection.execute(TOTALS).fetchone()
         self.highest = max(self.highest, other.highest)
 

@@ -77,7 +77,18 @@ def test_a_full_spool_drops_its_oldest_and_counts_it(folder: Path | None, limit:
     assert spool.drops["events_overflowed"] == 2
 
 
-def test_what_is_too_old_goes_and_is_counted(tmp_path: Path, open_spool) -> None:
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.spool.TIDY_S", 0.2)
+
+
+@pytest.fixture
+def trusted_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the process were running for long."""
+    monkeypatch.setattr("edge.clock.SETTLED_S", 0.0)
+
+
+def test_what_is_too_old_goes_and_is_counted(tmp_path: Path, open_spool, trusted_clock) -> None:
     earlier = EventFile(tmp_path)
     earlier.add([Row(n, time.time() - age_s, TOPIC, b"x") for n, age_s in ((1, 9000), (2, 8000), (3, 10))])
     earlier.close()
@@ -88,7 +99,7 @@ def test_what_is_too_old_goes_and_is_counted(tmp_path: Path, open_spool) -> None
 
 
 def test_events_of_a_board_that_learned_the_time_late_are_not_too_old_for_the_next_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, trusted_clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, behind = time.time, 30 * 86400
     earlier = EventFile(tmp_path)
@@ -108,6 +119,37 @@ def test_events_of_a_board_that_learned_the_time_late_are_not_too_old_for_the_ne
         time.sleep(0.2)
         assert texts(following) == ["before", "after"]
         assert not any(following.drops.values())
+
+
+def test_a_clock_that_is_ahead_at_the_start_or_for_a_while_costs_no_event(
+    tmp_path: Path, open_spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, ahead = time.time, 8 * 86400
+    earlier = EventFile(tmp_path)
+    earlier.add([Row(number, real() - 60, TOPIC, b"%d" % number) for number in range(1, 6)])
+    earlier.close()
+    monkeypatch.setattr(time, "time", lambda: real() + ahead)
+    spool = open_spool(folder=tmp_path)
+    for clock in (real, lambda: real() + ahead, real):
+        time.sleep(0.5)
+        monkeypatch.setattr(time, "time", clock)
+        spool.append(TOPIC, "new")
+        spool.flush(10)
+    time.sleep(0.5)
+    assert texts(spool) == [*"12345", "new", "new", "new"]
+    assert set(spool.drops.values()) == {0}
+
+
+def test_what_this_run_kept_goes_at_its_age_while_the_clock_is_not_trusted_yet(
+    tmp_path: Path, open_spool, soon
+) -> None:
+    earlier = EventFile(tmp_path)
+    earlier.add([Row(1, time.time() - 9000, TOPIC, b"earlier")])
+    earlier.close()
+    spool = open_spool(folder=tmp_path, max_age_s=1)
+    spool.append(TOPIC, "new")
+    wait_for(lambda: spool.drops["events_expired"] == 1, "a second is over")
+    assert texts(spool) == ["earlier"]
 
 
 def test_the_next_process_goes_on_where_the_one_before_ended(tmp_path: Path) -> None:
@@ -216,7 +258,7 @@ def change_rows(folder: Path, change: str, where: str) -> None:
     ],
 )
 def test_a_damaged_row_is_dropped_and_counted_and_the_others_go_on(
-    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture, open_spool
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture, open_spool, soon
 ) -> None:
     kept_earlier(tmp_path, 5)
     change_rows(tmp_path, damage, "number = 3")
@@ -233,7 +275,7 @@ def test_a_damaged_row_is_dropped_and_counted_and_the_others_go_on(
     connection.close()
 
 
-def test_many_damaged_rows_hide_no_whole_one(tmp_path: Path, open_spool) -> None:
+def test_many_damaged_rows_hide_no_whole_one(tmp_path: Path, open_spool, soon) -> None:
     kept_earlier(tmp_path, 3000)
     change_rows(tmp_path, "topic = ''", "number < 3000")
     spool = open_spool(folder=tmp_path)
@@ -433,11 +475,6 @@ def test_a_folder_that_cannot_be_used_is_said_and_memory_serves(tmp_path: Path, 
     spool.append(TOPIC, "a")
     assert texts(spool) == ["a"]
     assert "cannot be used" in caplog.text
-
-
-@pytest.fixture
-def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.spool.TIDY_S", 0.2)
 
 
 @pytest.mark.parametrize("sent", [0, 2, 5])
