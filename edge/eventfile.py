@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from edge.settings import topic_level
-from edge.statefolder import leads_to, sync_folder
+from edge.statefolder import keep_private, leads_to, make_file, make_folder, sync_folder
 
 NAME = "events.db"
 # A row has about 600 bytes; every commit writes whole pages.
@@ -62,8 +62,9 @@ class EventFile:
     """
 
     def __init__(self, folder: Path, behind: int = 0) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         self.path = folder / NAME
+        make_file(self.path)
         self.written = 0
         """Bytes given to the medium since the start, without what the file system adds."""
         self.damaged: set[int] = set()
@@ -157,7 +158,7 @@ class EventFile:
     def log_has_its_name(self) -> bool:
         """Likewise of the log, in which the newest rows stand."""
         assert self._log is not None
-        return leads_to(Path(f"{self.path}-wal"), os.fstat(self._log))
+        return leads_to(self.path.with_name(f"{NAME}-wal"), os.fstat(self._log))
 
     def renew_log(self) -> None:
         """Take what is in the log into the database, and begin another log."""
@@ -221,7 +222,9 @@ class EventFile:
 
     def _open_log(self) -> None:
         self._empty_log()  # which makes one where there is none
-        before, self._log = self._log, os.open(f"{self.path}-wal", os.O_RDONLY)
+        log = self.path.with_name(f"{NAME}-wal")
+        keep_private(self.path, log)
+        before, self._log = self._log, os.open(log, os.O_RDONLY)
         if before is not None:
             os.close(before)
         sync_folder(self.path.parent)

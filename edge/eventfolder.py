@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from edge.eventfile import NAME, DamagedError, EventFile
+from edge.statefolder import keep_private
 
 log = logging.getLogger(__name__)
 
@@ -47,5 +48,5 @@ def put_aside(folder: Path) -> Path:
     aside = folder / f"{NAME}.damaged"
     for suffix in ("", "-wal"):
         if (folder / f"{NAME}{suffix}").exists():
-            (folder / f"{NAME}{suffix}").replace(f"{aside}{suffix}")
+            keep_private((folder / f"{NAME}{suffix}").replace(f"{aside}{suffix}"))
     return aside

@@ -591,6 +591,30 @@ def test_the_medium_is_synced_at_most_once_in_its_time(tmp_path: Path, open_spoo
     assert figures["written_bytes_per_s"] > 0
 
 
+def mode(path: Path) -> str:
+    return oct(path.stat().st_mode & 0o777)
+
+
+def test_nobody_else_may_read_what_is_kept(tmp_path: Path, lax_umask, open_spool) -> None:
+    open_spool(folder=tmp_path / "site/state").append(TOPIC, "who was in view, and when")
+    assert {mode(tmp_path / "site"), mode(tmp_path / "site/state")} == {"0o700"}
+    assert {mode(tmp_path / "site/state" / name) for name in ("events.db", "events.db-wal")} == {"0o600"}
+
+
+def test_a_folder_that_is_there_keeps_its_mode_and_files_of_an_earlier_version_do_not(
+    tmp_path: Path, lax_umask, open_spool
+) -> None:
+    kept_earlier(tmp_path / "earlier", 3)
+    folder = tmp_path / "state"
+    folder.mkdir(mode=0o755)
+    for name in ("events.db", "events.db-wal"):
+        (folder / name).touch(mode=0o644)
+    shutil.copyfile(tmp_path / "earlier/events.db", folder / "events.db")
+    spool = open_spool(folder=folder)
+    assert texts(spool) == ["1", "2", "3"]
+    assert (mode(folder), mode(folder / "events.db"), mode(folder / "events.db-wal")) == ("0o755", "0o600", "0o600")
+
+
 def test_the_file_is_a_plain_database(tmp_path: Path) -> None:
     """Whoever has to rescue events can read them with sqlite3."""
     with Spool(SpoolConfig(folder=tmp_path)) as spool:
