@@ -19,10 +19,11 @@ from edge.config import CameraConfig, Config
 from edge.connection import Dialer, passing_client_id
 from edge.errors import ConfigError, EmotiondError, EndOfStream, ServiceUnavailableError
 from edge.eventfile import NAME as EVENTS
-from edge.eventfile import DamagedError, EventFile, InUseError, state_folder
+from edge.eventfile import DamagedError, EventFile, InUseError
 from edge.golden import NAME, prove
 from edge.picamera import modules_found
 from edge.preprocess import FACE_SIZE
+from edge.statefolder import state_folder
 
 FRAME_TIMEOUT_S = 5.0
 

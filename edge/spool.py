@@ -14,15 +14,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from edge.clock import Clock
 from edge.config import SpoolConfig
 from edge.errors import ServiceUnavailableError
-from edge.eventfile import DamagedError, EventFile, InUseError, Row, open_or_begin, put_aside, state_folder
+from edge.eventfile import DamagedError, EventFile, InUseError, Row
+from edge.eventfolder import kept_in_place, open_or_begin, put_aside
+from edge.rates import Rates
+from edge.statefolder import state_folder
+from edge.trouble import Trouble
+from edge.upkeep import Gone, Upkeep
 from edge.waiting import Waiting
 
 log = logging.getLogger(__name__)
 
+READ_PATIENCE_S = 60.0  # newer events wait so long for those that the disk does not give back
 TIDY_S = 10.0  # between looks for events that are too old, and at a folder that cannot be used
-CLOCK_S = 60.0  # a clock that was set by less is not heeded
 
 
 class Spool:
@@ -36,19 +42,19 @@ class Spool:
         self.on_stored = on_stored
         self._config = config
         self._folder = state_folder(config)
-        self._began_at, self._began_monotonic = time.time(), time.monotonic()
+        self._clock = Clock()  # it jumps only together with the times of this run's events
         self._fresh = Waiting(config.max_events, config.max_mb * 1e6)  # not in the file
-        self._gone: set[int] = set()  # acknowledged, and still in the file
-        self._highest_gone = 0
+        self._gone = Gone()
+        self._upkeep = Upkeep(config, self._clock, self._gone)
         self._seen = 0  # the highest number that `after` gave
         self._lock = threading.Lock()  # guards these; never held while the disk works
         self._file: EventFile | None = None
         self._file_lock = threading.Lock()  # guards the file; taken before the other
-        self._problem: str | None = None  # why the disk takes nothing now
+        self._trouble = Trouble(self._folder)
         self._dirty = True  # the limits may have changed since the last run
         self._sync_due_at = 0.0
-        self.overflowed, self.expired, self.damaged, self.write_failures, self._syncs = 0, 0, 0, 0, 0
-        self._measured = (time.monotonic(), 0, 0)
+        self._syncs = 0
+        self._rates = Rates(2)
         self._closing = threading.Event()
         self.failure: BaseException | None = None  # what ended the writing thread
         self._work = threading.Event()
@@ -78,15 +84,15 @@ class Spool:
         """Keep a message behind all others. Never waits for the disk."""
         payload = message.encode()
         with self._lock:
-            self.overflowed += self._fresh.append(self._now(), topic, payload)
+            self._fresh.append(self._clock.now(), topic, payload)
         self._work.set()
-        if self._file is None or self._problem is not None:
+        if self._file is None or self._trouble:
             self.on_stored()
 
     def flush(self, timeout_s: float) -> None:
         """Wait until all that was appended can be sent, or for `timeout_s`."""
         deadline = time.monotonic() + timeout_s
-        while self._file is not None and self._problem is None and self._fresh and time.monotonic() < deadline:
+        while self._file is not None and not self._trouble and self._fresh and time.monotonic() < deadline:
             time.sleep(0.002)
 
     def after(self, number: int, limit: int) -> list[Row]:
@@ -94,14 +100,10 @@ class Spool:
 
         They are on disk where there is one; while it takes nothing, also from memory.
         """
-        rows: list[Row] = []
         with self._file_lock:
-            if (file := self._file) is not None:
-                # What is gone lies behind what is asked for, but on a new connection.
-                gone = len(self._gone) if number < self._highest_gone else 0
-                rows = self._guarded(lambda: file.after(number, limit + gone)) or []
-                rows = [row for row in rows if row.number not in self._gone][:limit]
-            if self._file is None or self._problem is not None:
+            if (rows := self._read(number, limit)) is None:
+                return []
+            if self._file is None or self._trouble:
                 last = rows[-1].number if rows else number
                 with self._lock:
                     rows += self._fresh.after(last, limit - len(rows))
@@ -115,32 +117,26 @@ class Spool:
                 self._fresh.forget(number)
             elif self._file is not None:
                 self._gone.add(number)
-                self._highest_gone = max(self._highest_gone, number)
                 self._dirty = True
 
     @property
     def drops(self) -> dict[str, int]:
         """Events that were lost, by cause, since the start."""
-        return {"events_overflowed": self.overflowed, "events_expired": self.expired, "events_damaged": self.damaged}
+        upkeep = self._upkeep
+        overflowed = self._fresh.overflowed + upkeep.overflowed
+        return {"events_overflowed": overflowed, "events_expired": upkeep.expired, "events_damaged": upkeep.damaged}
 
     def figures(self) -> dict[str, Any]:
         """How much waits where, and what the medium was given since the last call."""
-        now, file = time.monotonic(), self._file
-        written = file.written if file else 0
-        before_at, before_written, before_syncs = self._measured
-        self._measured = (now, written, self._syncs)
-        seconds = max(now - before_at, 1e-3)
+        file = self._file
+        written_bytes_per_s, syncs_per_s = self._rates.since_last(file.written if file else 0, self._syncs)
         return {
-            "on_disk": file is not None and self._problem is None,
+            "on_disk": file is not None and not self._trouble,
             "bytes": self._fresh.bytes + (file.bytes if file else 0),
-            "written_bytes_per_s": round(max(0, written - before_written) / seconds),
-            "syncs_per_s": round((self._syncs - before_syncs) / seconds, 2),
-            "write_failures": self.write_failures,
+            "written_bytes_per_s": round(written_bytes_per_s),
+            "syncs_per_s": round(syncs_per_s, 2),
+            "write_failures": self._trouble.failures,
         }
-
-    def _now(self) -> float:
-        # UTC seconds; they jump only together with the times of this run's events.
-        return self._began_at + time.monotonic() - self._began_monotonic
 
     # Everything below works on the file.
 
@@ -150,7 +146,7 @@ class Spool:
         except InUseError:
             raise ServiceUnavailableError(f"spool.folder: {folder}: another emotiond uses it") from None
         except (OSError, sqlite3.Error, DamagedError) as error:
-            self._failed(f"cannot be used: {error}")
+            self._trouble.begin(f"cannot be used: {error}")
             self._retry_at = time.monotonic() + TIDY_S
             return None
 
@@ -162,7 +158,26 @@ class Spool:
             with self._lock:
                 self._fresh.move(self._seen, by=file.highest - self._seen)
                 self._file, self._dirty = file, True
-        self._works_again()
+        self._trouble.end()
+
+    def _read(self, number: int, limit: int) -> list[Row] | None:
+        """What `after` has of the file; None if it is not to be had, and nothing newer is to overtake it."""
+        if (file := self._file) is None:
+            return []
+        # What is gone lies behind what is asked for, but on a new connection.
+        gone = len(self._gone) if number < self._gone.highest else 0
+        rows: list[Row] | None = self._guarded(lambda: file.after(number, limit + gone))
+        if rows is not None:
+            if self._trouble.readable():
+                self._trouble.end()
+                self._work.set()
+            return [row for row in rows if row.number not in self._gone][:limit]
+        if self._file is None or not file.count:
+            return []
+        if self._trouble.unreadable() < READ_PATIENCE_S:
+            return None
+        self._let_go(TIDY_S)
+        return []
 
     def _run(self) -> None:
         try:
@@ -177,12 +192,12 @@ class Spool:
                 self._open_late(self._folder)
                 if self._file is None and not self._closing.is_set():
                     continue
-            idle = not self._dirty and self._problem is None
+            idle = not self._dirty and not self._trouble
             self._work.wait(TIDY_S if idle else max(0.0, self._sync_due_at - time.monotonic()))
             self._work.clear()
             closing = self._closing.is_set()
             due = closing or time.monotonic() >= self._sync_due_at
-            if due or self._problem is None:
+            if due or not self._trouble:
                 with self._file_lock:
                     self._guarded(self._store)
                 self.on_stored()
@@ -197,6 +212,7 @@ class Spool:
 
     def _store(self) -> None:
         """Write what is fresh."""
+        self._keep_in_place()
         self._heed_clock()
         with self._lock:
             rows = self._fresh.after(0)
@@ -210,18 +226,29 @@ class Spool:
                     self._fresh.forget(row.number)
                 else:  # acknowledged, or pushed out, while it was written
                     self._gone.add(row.number)
-                    self._highest_gone = max(self._highest_gone, row.number)
-        self._works_again()
-        self._bound()
+        self._trouble.end()
+        self._upkeep.bound(self._file)
+
+    def _keep_in_place(self) -> None:
+        if (file := self._file) is None:
+            return
+        behind = max(self._seen, file.highest)
+        successor = kept_in_place(file, behind)
+        if successor is not file:
+            self._upkeep.damaged += len(file.damaged)
+            with self._lock:
+                self._fresh.move(behind, by=successor.highest - behind)
+                self._file, self._dirty = successor, True
+            self._trouble.end()
 
     def _heed_clock(self) -> None:
         """When a board without a clock of its own has learned the time, this run's events are as old as before."""
-        ahead = time.time() - self._now()
-        if self._file is not None and abs(ahead) > CLOCK_S:
-            self._file.redate(ahead)
+        off = self._clock.off()
+        if self._file is not None and off:
+            self._file.redate(off)
             with self._lock:
-                self._fresh.redate(ahead)
-                self._began_at += ahead
+                self._fresh.redate(off)
+                self._clock.put_right(off)
             self._dirty = True
 
     def _settle(self) -> None:
@@ -230,42 +257,19 @@ class Spool:
             self._guarded(self._tidy)
             dirty, self._dirty = self._dirty, False
         # Without the lock: sending goes on while a slow card works.
-        if dirty and self._file is not None:
-            self._guarded(self._file.sync)
+        if dirty and (file := self._file) is not None:
+            self._guarded(file.sync)
             self._syncs += 1
 
     def _tidy(self) -> None:
-        if self._file is None:
+        self._keep_in_place()
+        if (file := self._file) is None:
             return
-        self._remove_gone()
-        self._bound()
-        self._drop_old()
-        self._file.tidy()
-
-    def _remove_gone(self) -> None:
-        assert self._file is not None
-        with self._lock:
-            gone = set(self._gone)
-        if gone:
-            self._file.remove(gone)
-            with self._lock:
-                self._gone -= gone
+        before = file.count
+        self._upkeep.tidy(file)
+        if file.count < before:
             self._dirty = True
-            self._works_again()
-
-    def _bound(self) -> None:
-        """Drop the oldest rows past the limits."""
-        assert self._file is not None
-        limits = self._config.max_events, self._config.max_mb * 1e6
-        while self._file.excess(*limits):
-            self._remove_gone()
-            self.overflowed += self._file.remove(self._file.excess(*limits))
-
-    def _drop_old(self) -> None:
-        assert self._file is not None
-        while old := self._file.older(self._now() - self._config.max_age_s):
-            self.expired += self._file.remove(set(old) - self._gone)
-            self._file.remove(old)
+            self._trouble.end()
 
     def _guarded(self, act: Callable[[], Any]) -> Any:
         """Do something with the file; where that fails the events stay in memory, and it is tried again."""
@@ -274,27 +278,22 @@ class Spool:
         except DamagedError as error:
             self._begin_anew(str(error))
         except (OSError, sqlite3.Error, InUseError) as error:
-            self._failed(str(error))
+            self._trouble.begin(str(error))
         return None
-
-    def _failed(self, problem: str) -> None:
-        self.write_failures += 1
-        if self._problem is None:
-            log.error("spool.folder: %s: %s; events wait in memory until it works again", self._folder, problem)
-        self._problem = problem
-
-    def _works_again(self) -> None:
-        if self._problem is not None:
-            log.info("spool.folder: %s works again", self._folder)
-            self._problem = None
 
     def _begin_anew(self, problem: str) -> None:
         assert self._file is not None and self._folder is not None
-        self.damaged += max(0, self._file.count - len(self._gone))
-        self._gone.clear()
+        self._upkeep.damaged += max(0, self._file.count - len(self._gone))
         log.error("%s is damaged (%s); its events are lost", self._file.path, problem)
-        self._file.close()
-        self._file = None
+        self._let_go()
         with suppress(OSError):  # it is tried again by the thread, which opens a new one
             put_aside(self._folder)
+
+    def _let_go(self, for_s: float = 0.0) -> None:
+        """Go on in memory; the thread opens what is in the folder then, whose events come behind what was given."""
+        assert self._file is not None
+        self._file.close()
+        self._file, self._retry_at = None, time.monotonic() + for_s
+        self._trouble.readable()
+        self._gone.forget(self._gone.numbers())
         self._work.set()

@@ -16,7 +16,7 @@ class Waiting:
         self._count_max, self._bytes_max = count_max, min(bytes_max, BYTES_MAX)
         self.next = 1
         """The number of the next row."""
-        self.bytes = 0
+        self.bytes = self.overflowed = 0
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -24,15 +24,14 @@ class Waiting:
     def __contains__(self, number: int) -> bool:
         return number in self._rows
 
-    def append(self, at: float, topic: str, payload: bytes) -> int:
-        """Keep a row behind all others; returns how many of the oldest went for it."""
+    def append(self, at: float, topic: str, payload: bytes) -> None:
+        """Keep a row behind all others. The oldest go for it where there is no room, and are counted."""
         self._rows[self.next] = Row(self.next, at, topic, payload)
         self.next += 1
         self.bytes += len(payload)
-        before = len(self._rows)
         while len(self._rows) > self._count_max or self.bytes > self._bytes_max:
             self.forget(next(iter(self._rows)))
-        return before - len(self._rows)
+            self.overflowed += 1
 
     def forget(self, number: int) -> None:
         self.bytes -= len(self._rows.pop(number).payload)

@@ -191,6 +191,14 @@ class Service:
 
 
 @pytest.fixture
+def lax_umask() -> Iterator[None]:
+    """What is made is open to everybody, where nothing else is asked for."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture
 def start() -> Iterator[Callable[..., Daemon]]:
     """Starts `python -m edge ...`; whatever still runs at the end of the test is killed."""
     running: list[Daemon] = []

@@ -6,7 +6,9 @@ The short form belongs to the ordinary tests; `make soak` runs the long one.
 import contextlib
 import json
 import random
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -197,6 +199,37 @@ def test_what_an_earlier_process_left_is_sent_before_anything_new(scene: Callabl
     stage.proxy.blackhole = True
     stage.wait_for_events(60)
     stage.publisher.process.send_signal(signal.SIGKILL)
+    stage.publisher.process.wait(PATIENCE_S)
+    stage.proxy.blackhole = False
+    stage.last = 80
+    stage.kill_the_publisher()
+    assert [event["frame"][0] for event in stage.finish()] == list(range(1, 81))
+
+
+def test_a_damaged_row_costs_one_event_and_not_the_service(scene: Callable[[int], Scene], tmp_path: Path) -> None:
+    stage = scene(60)
+    stage.proxy.blackhole = True
+    stage.wait_for_events(60)
+    stage.publisher.kill()
+    connection = sqlite3.connect(tmp_path / "state/events.db")
+    with connection:
+        connection.execute("UPDATE events SET topic = replace(topic, '/', '+') WHERE number = 7")
+        connection.execute("UPDATE events SET topic = CAST(x'ff' || topic AS TEXT) WHERE number = 17")
+    connection.close()
+    stage.proxy.blackhole = False
+    stage.first, stage.last = 61, 80
+    stage.publisher = Publisher(stage.proxy.port, stage.folder, stage.first, stage.last)
+    assert [event["frame"][0] for event in stage.finish()] == sorted({*range(1, 81)} - {7, 17})
+
+
+def test_files_that_are_deleted_under_the_process_cost_no_event(scene: Callable[[int], Scene]) -> None:
+    stage = scene(60)
+    stage.proxy.blackhole = True
+    stage.wait_for_events(20)
+    shutil.rmtree(stage.folder)
+    stage.wait_for_events(60)
+    wait_for((stage.folder / "events.db").exists, "they are there again")
+    stage.publisher.process.kill()
     stage.publisher.process.wait(PATIENCE_S)
     stage.proxy.blackhole = False
     stage.last = 80

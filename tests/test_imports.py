@@ -18,7 +18,8 @@ WORKSTATION = {"tensorflow", "keras", "torch", "jax", "matplotlib", "training", 
 LAYERS = [
     {"labels", "errors", "address", "console", "backoff", "commands", "quantization", "records", "quiet"} | {"outbox"},
     {"preprocess", "settings", "cameraconfig", "config", "contract", "configfile", "clip", "eventfile", "spool"}
-    | {"motion", "minisign", "beside", "waiting", "tls"},
+    | {"motion", "minisign", "beside", "waiting", "clock", "statefolder", "upkeep", "trouble", "eventfolder", "rates"}
+    | {"tls"},
     {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace", "discovery", "hearing", "snapshot"}
     | {"picamera", "picturefile", "delivery", "signature"},
     {"luma", "haar", "mtcnn", "classifier", "sinks", "mqtt", "broker", "health", "watch"}

@@ -115,6 +115,18 @@ def test_a_file_that_is_in_use_or_is_none_of_ours_is_told(tmp_path: Path) -> Non
     assert done.stderr == "emotiond: --history missing/history.sqlite: No such file or directory\n"
 
 
+def test_nobody_else_may_read_it(tmp_path: Path, lax_umask) -> None:
+    path = tmp_path / "history.sqlite"
+    for _ in range(2):
+        with HistoryFile(path, Fleet()):
+            assert path.stat().st_mode & 0o777 == 0o600
+        path.chmod(0o644)  # as an earlier version left it
+    (tmp_path / "notes.txt").write_text("another's file, which is not touched for a slip of the hand" * 10)
+    with pytest.raises(ConfigError):
+        HistoryFile(tmp_path / "notes.txt", Fleet()).__enter__()
+    assert (tmp_path / "notes.txt").stat().st_mode & 0o777 == 0o666
+
+
 def test_a_disk_that_takes_nothing_is_told_once_and_tried_again(
     tmp_path: Path, clock: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from edge.config import SpoolConfig
 from edge.errors import ConfigError
-from edge.eventfile import state_folder
 from edge.labels import EMOTIONS
+from edge.statefolder import keep_private, make_file, state_folder
 from edge.web.fleet import CAMERAS_MAX, SPAN_OF_BIN_S, Fleet, History
 
 log = logging.getLogger(__name__)
@@ -49,12 +49,14 @@ class HistoryFile:
 
     def __enter__(self) -> "HistoryFile":
         try:
+            make_file(self._path)
             self._path.open("ab").close()  # says better than sqlite what is wrong
             self._file = sqlite3.connect(self._path, timeout=1, check_same_thread=False)
             with self._file:
                 self._file.execute("PRAGMA locking_mode=EXCLUSIVE")
                 self._file.execute(TABLE)
                 self._file.execute("DELETE FROM bins WHERE start < 0")  # takes the lock, for as long as we run
+            keep_private(self._path)  # not before it is known to be ours
             self._load(time.time())
         except OSError as error:
             raise ConfigError(f"--history {self._path}: {error.strerror or error}") from None
