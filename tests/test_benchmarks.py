@@ -11,12 +11,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from training_made import write_csv
 
-from benchmarks import accuracy, clips, contenders, events, faces, people
+from benchmarks import accuracy, clips, contenders, events, faces, flicker, people
 from benchmarks.dashboard import delays_ms
 from benchmarks.measure import in_turn, interleaved, table
 from benchmarks_made import measured, run, write_short_clip
 from conftest import ROOT
+from convert import golden
 from edge import clip
 from edge.classifier import TfliteClassifier
 from edge.config import HaarConfig
@@ -33,22 +35,24 @@ def short_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def fer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """FER2013's form with the portrait's face in it: right in four rows of six."""
+def portrait() -> np.ndarray:
+    """The portrait's face as a picture of FER2013, (48, 48) grey."""
     image = next(image for at_s, image in clip.frames() if at_s >= 4)
     faces_found = HaarDetector(HaarConfig()).detect(Frame(image, 0, 0.0, datetime.now(timezone.utc), 0.0))
     box = max(faces_found, key=lambda face: face.confidence).box
     x, y, w, grey = box.x, box.y, box.w, as_grey(image)
     m = w // 6  # of what is around it, without which Haar does not know a face
-    face = cv2.resize(grey[y - m : y + w + m, x - m : x + w + m], (48, 48), interpolation=cv2.INTER_AREA)
-    top = EMOTIONS.index(TfliteClassifier().classify([face])[0].top[0])
+    return cv2.resize(grey[y - m : y + w + m, x - m : x + w + m], (48, 48), interpolation=cv2.INTER_AREA)
+
+
+@pytest.fixture(scope="module")
+def fer(tmp_path_factory: pytest.TempPathFactory, portrait: np.ndarray) -> Path:
+    """FER2013's form with the portrait's face in it: right in four rows of six."""
+    top = EMOTIONS.index(TfliteClassifier().classify([portrait])[0].top[0])
     other = (top + 1) % len(EMOTIONS)
-    pixels = " ".join(map(str, face.flatten()))
-    blank = " ".join(["128"] * 2304)
-    rows = [f"{label},{pixels},PublicTest" for label in (top, top, top, top, other)]
-    path = tmp_path_factory.mktemp("fer") / "fer2013.csv"
-    path.write_text("\n".join(["emotion,pixels,Usage", *rows, f"{top},{blank},PublicTest"]) + "\n")
-    return path
+    blank = np.full((48, 48), 128, np.uint8)
+    rows = [(label, portrait, "PublicTest") for label in (top, top, top, top, other)]
+    return write_csv(tmp_path_factory.mktemp("fer") / "fer2013.csv", [*rows, (top, blank, "PublicTest")])
 
 
 def test_inference_has_a_row_for_every_contender(tmp_path: Path) -> None:
@@ -164,6 +168,18 @@ def test_detection_and_flicker_on_a_face_that_stays(tmp_path: Path, short_clip: 
     assert flicker["change"]["of"] == "made scores"
     assert flicker["change"]["second_never_told"] == 0
     assert flicker["change"]["delay_s"]["p50"] > 0
+
+
+def test_only_faces_that_are_read_rightly_and_surely_stand_for_an_emotion(
+    tmp_path: Path, short_clip: Path, portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMOTIOND_CACHE", str(tmp_path))
+    made = golden.pictures()
+    angry, doubtful = made[11], made[7]  # read as angry with 0.88, as sad with 0.56
+    content = [("happy", portrait), ("happy", portrait), ("angry", portrait), ("angry", angry), ("sad", doubtful)]
+    path = write_csv(tmp_path / "f.csv", [(EMOTIONS.index(name), image, "PublicTest") for name, image in content])
+    # One from angry to happy and one back: a happy face labelled angry is none of either.
+    assert flicker.run([short_clip], data=path)["change"]["sequences"] == 2
 
 
 def test_growth_counts_faces_and_minutes(tmp_path: Path, short_clip: Path) -> None:
