@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from training_made import pattern, rows, write_csv, write_votes
 
+from conftest import ROOT
 from edge.errors import BadDataError, ConfigError, InputNotFoundError
 from training import data
 from training.config import TrainConfig
@@ -258,6 +259,23 @@ def test_what_only_torch_has(name: str, value: object, tmp_path: Path, dataset: 
         pytest.skip("this is torch")
     with pytest.raises(ConfigError, match=f"{name}: only the torch backend"):
         train(dataset, dataclasses.replace(TINY, **{name: value}), tmp_path / "r")
+
+
+@pytest.mark.parametrize("name", ["start", "teachers"])
+@pytest.mark.parametrize("changed", [{"validation_seed": 2}, {"validation_share": 0.1}])
+def test_a_tflite_file_may_have_learned_from_other_withheld_rows(
+    name: str, changed: dict[str, object], tmp_path: Path, dataset: Dataset
+) -> None:
+    import keras
+
+    from training.train import train
+
+    if name == "teachers" and keras.backend.backend() != "torch":
+        pytest.skip("only torch has teachers")
+    path = ROOT / "edge/models/float32.tflite"
+    with pytest.raises(BadDataError, match=r"float32\.tflite: .*validation_seed=1 and validation_share=0\.05.*run"):
+        train(dataset, dataclasses.replace(TINY, **{name: str(path)}, **changed), tmp_path / "r")
+    assert not (tmp_path / "r").exists()
 
 
 def test_tensorboard_logs_are_written_or_asked_for(tmp_path: Path, dataset: Dataset) -> None:
