@@ -261,6 +261,15 @@ def test_what_only_torch_has(name: str, value: object, tmp_path: Path, dataset: 
         train(dataset, dataclasses.replace(TINY, **{name: value}), tmp_path / "r")
 
 
+def test_an_emotion_without_rows_is_refused(tmp_path: Path, dataset: Dataset) -> None:
+    from training.train import train
+
+    few = dataset.take((dataset.labels != 1) & ((dataset.labels != 2) | (dataset.usages > 0)))
+    with pytest.raises(BadDataError, match="no Training rows to learn disgust, fear from; give data with rows of all"):
+        train(few, TINY, tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
 @pytest.mark.parametrize("name", ["start", "teachers"])
 @pytest.mark.parametrize("changed", [{"validation_seed": 2}, {"validation_share": 0.1}])
 def test_a_tflite_file_may_have_learned_from_other_withheld_rows(

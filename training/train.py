@@ -58,6 +58,8 @@ def train(
     learned, validation = data.training_and_validation(dataset, config.validation_share, config.validation_seed)
     if not (len(learned) and len(validation)):
         raise BadDataError("too few Training rows for a validation split")
+    if missing := [emotion for emotion, count in zip(EMOTIONS, learned.class_counts(), strict=True) if not count]:
+        raise BadDataError(f"no Training rows to learn {', '.join(missing)} from; give data with rows of all emotions")
     start = "" if resume else config.start  # a resumed run has left it behind
     for name in [*([start] if start else []), *names(config.teachers)]:
         _require_withheld(Path(name), config, validation)
