@@ -151,6 +151,12 @@ def _another_beginning(folder: Path, dataset: Dataset) -> None:
 
     with pytest.raises(BadDataError, match="begun with other FER\\+ votes, or none"):
         train(dataclasses.replace(dataset, votes=None), TINY, folder, resume=True)
+    for name, other in (("label_share", 0.5), ("optimizer", "adamw")):
+        begun = f"{name}={getattr(TINY, name)}"
+        with pytest.raises(ConfigError, match=f"state.npz: this run was begun with {begun}, .*; leave {name} as it is"):
+            train(dataset, dataclasses.replace(TINY, **{name: other}), folder, resume=True)
+    with pytest.raises(ConfigError, match="begun with label_share=0.7"):  # which wants no votes
+        train(dataclasses.replace(dataset, votes=None), dataclasses.replace(TINY, label_share=1.0), folder, resume=True)
     with pytest.raises(BadDataError, match="holds a run already: give --resume"):
         train(dataset, TINY, folder)
     before = (folder / "history.csv").read_text()
@@ -198,6 +204,19 @@ def test_a_run_that_ended_before_best_was_kept_stays_as_it_is(tmp_path: Path, da
     before = (tmp_path / "run" / "model.keras").read_bytes()
     train(dataset, config, tmp_path / "run", resume=True)
     assert (tmp_path / "run" / "model.keras").read_bytes() == before
+
+
+def test_a_checkpoint_of_before_it_held_its_settings_is_resumed(tmp_path: Path, dataset: Dataset) -> None:
+    from training.train import train
+
+    config = dataclasses.replace(TINY, epochs=1)
+    train(dataset, config, tmp_path / "run")
+    path = tmp_path / "run" / "state.npz"
+    with np.load(path) as arrays:
+        assert {"label_share", "optimizer"} < set(arrays.files)
+        kept = {name: arrays[name] for name in arrays.files if name not in ("label_share", "optimizer")}
+    np.savez(path, **kept)
+    assert len(train(dataset, dataclasses.replace(config, epochs=2), tmp_path / "run", resume=True).history) == 2
 
 
 def test_a_run_that_diverges_ends_with_its_reason(tmp_path: Path, dataset: Dataset) -> None:
