@@ -206,6 +206,22 @@ def test_a_run_that_ended_before_best_was_kept_stays_as_it_is(tmp_path: Path, da
     assert (tmp_path / "run" / "model.keras").read_bytes() == before
 
 
+def test_a_run_of_a_step_keeps_what_it_learned(tmp_path: Path, dataset: Dataset) -> None:
+    from training.model import build_model
+    from training.train import train
+
+    def stem(model: object) -> np.ndarray:
+        return model.get_layer("stem_conv").get_weights()[0]
+
+    config = dataclasses.replace(TINY, epochs=1, batch_size=len(dataset))
+    first = stem(build_model(config.width, config.dropout, seed=config.seed, mirror=config.mirror))
+    averaged = stem(train(dataset, config, tmp_path / "averaged").deployed)
+    last = stem(train(dataset, dataclasses.replace(config, ema_momentum=0.0), tmp_path / "last").deployed)
+    learned = np.abs(last - first).max()
+    assert learned > 0
+    assert np.abs(averaged - last).max() < 0.1 * learned
+
+
 def test_a_checkpoint_of_before_it_held_its_settings_is_resumed(tmp_path: Path, dataset: Dataset) -> None:
     from training.train import train
 

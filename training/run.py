@@ -59,6 +59,11 @@ class Average:
             mean *= keep
             mean += (1 - keep) * weight
 
+    def end_epoch(self, weights: Iterable[npt.NDArray[np.float32]]) -> None:
+        """Take them in if none were taken in yet: after a step or three it would still be the random first ones."""
+        if not self.updates:
+            self.update(weights)
+
 
 def as_numpy(variable: keras.Variable) -> npt.NDArray[np.float32]:
     """A variable's value; on torch it shares the variable's memory."""

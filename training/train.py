@@ -217,6 +217,7 @@ class Epochs(keras.callbacks.Callback):
         _synchronize(self.model)
         run, logs = self._run, {} if logs is None else logs
         last = [as_numpy(weight) for weight in self.model.weights]
+        self._average.end_epoch(last)
         run.deployed.set_weights(self._average.weights if run.config.ema_momentum else last)
         logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         state = [as_numpy(variable) for variable in _state(self.model)]
