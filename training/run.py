@@ -126,10 +126,10 @@ class Run:
     def _is_in_use(self) -> bool:
         """Whether model.keras says what the network says; written anew, its hash would change all the same."""
         try:
-            used = open_model(self.folder / "model.keras")
+            said = open_model(self.folder / "model.keras")(self.validation.images)
         except (InputNotFoundError, BadDataError):
             return False
-        return np.allclose(used(self.validation.images), self.predict(self.validation.images), atol=1e-4)
+        return np.allclose(said, self.predict(self.validation.images), atol=1e-4)
 
     @property
     def epochs_without_gain(self) -> int:
