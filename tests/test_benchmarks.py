@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from training_made import write_csv
 
-from benchmarks import accuracy, clips, contenders, events, faces, flicker, people
+from benchmarks import accuracy, cli, clips, contenders, events, faces, flicker, people
 from benchmarks.dashboard import delays_ms
 from benchmarks.measure import in_turn, interleaved, table
 from benchmarks_made import measured, run, write_short_clip
@@ -168,6 +168,33 @@ def test_detection_and_flicker_on_a_face_that_stays(tmp_path: Path, short_clip: 
     assert flicker["change"]["of"] == "made scores"
     assert flicker["change"]["second_never_told"] == 0
     assert flicker["change"]["delay_s"]["p50"] > 0
+
+
+def test_the_interval_of_what_is_lost_is_one_of_pairs() -> None:
+    right, lost, won = (True, True, True), (True, False, True), (False, True, True)
+    assert accuracy.summary([right], asked=1)["lost_ci95"] is None
+    for count in (2, 3, 100):  # that no pair differs does not mean that none ever would
+        low, high = accuracy.summary([right] * count, asked=count)["lost_ci95"]
+        assert -1 < low < 0 < high < 1
+    assert high < 0.03
+    # By hand: shares of 11 and 5 of 102, and 1.96 times the root of (0.1569 - 0.0588**2) / 102.
+    found = accuracy.summary([right] * 86 + [lost] * 10 + [won] * 4, asked=100)["lost_ci95"]
+    assert found == pytest.approx([-0.0172, 0.1348], abs=1e-4)
+    low, high = accuracy.summary([lost] * 2, asked=2)["lost_ci95"]
+    assert low < 1 == high
+
+
+def test_an_interval_is_printed_as_one() -> None:
+    result = accuracy.summary([(True, True, True)] * 2, asked=2)
+    shown = cli.show({"rows": [{"lost": [-0.6, 0.61]}], **result}).splitlines()
+    assert shown[1].strip() == "-0.6 to 0.61"
+    assert "lost_ci95: -0.693 to 0.693" in shown
+    assert "lost_ci95" not in cli.show(accuracy.summary([(True, True, True)], asked=1))
+
+
+def test_clips_of_one_name_have_a_column_each() -> None:
+    rows = [{"clip": "a", **{f"figure{number}": value for number in range(12)}} for value in (1, 2)]
+    assert cli.show({"clips": rows}).splitlines()[:2] == ["          a  a", "figure0   1  2"]
 
 
 def test_only_faces_that_are_read_rightly_and_surely_stand_for_an_emotion(
