@@ -4,7 +4,9 @@ import importlib.util
 import json
 import os
 import shutil
+import time
 import tracemalloc
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 from training_made import write_csv
 
-from benchmarks import accuracy, cli, clips, contenders, events, faces, flicker, people
+from benchmarks import accuracy, cli, clips, contenders, events, faces, flicker, growth, people
 from benchmarks.dashboard import delays_ms
 from benchmarks.measure import in_turn, interleaved, table
 from benchmarks_made import measured, run, write_short_clip
@@ -21,10 +23,11 @@ from conftest import ROOT
 from convert import golden
 from edge import clip
 from edge.classifier import TfliteClassifier
-from edge.config import HaarConfig
+from edge.config import Config, HaarConfig
 from edge.errors import EmotiondError
 from edge.haar import HaarDetector
 from edge.labels import EMOTIONS
+from edge.pipeline import Sight
 from edge.preprocess import as_grey
 from edge.records import Frame
 
@@ -214,6 +217,17 @@ def test_growth_counts_faces_and_minutes(tmp_path: Path, short_clip: Path) -> No
     assert {row["faces"]: row["found"] for row in result["faces"]["rows"]}[4] == 4
     assert len(result["time"]["rows"]) == 8
     assert result["time"]["rows"][-1]["minute"] == pytest.approx(0.1, abs=0.01)
+
+
+def test_growth_over_time_does_not_count_the_start(short_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def begins_late(config: Config) -> Iterator[Sight]:
+        time.sleep(3)  # as long as loading the network may take on a busy machine
+        yield from sights(config)
+
+    sights = clips.sights
+    monkeypatch.setattr(clips, "sights", begins_late)
+    result = growth.run([short_clip], minutes=0.05, rounds=1, counts=(1, 2))
+    assert result["time"]["rows"][0]["mean_ms"] < 100  # of eleven frames
 
 
 def test_events_arrive_once_each_and_are_timed(tmp_path: Path) -> None:
