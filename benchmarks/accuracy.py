@@ -78,7 +78,6 @@ def summary(answers: Sequence[tuple[bool, bool, bool]], asked: int) -> dict[str,
     """
     direct, deployed, told = (np.array(column, float) for column in zip(*answers, strict=True))
     lost = direct - deployed
-    spread = Z_95 * float(lost.std(ddof=1) / np.sqrt(len(lost))) if len(lost) > 1 else float("nan")
     return {
         "n": asked,
         "n_found": len(answers),
@@ -90,7 +89,7 @@ def summary(answers: Sequence[tuple[bool, bool, bool]], asked: int) -> dict[str,
         "deployed_ci95": wilson(int(deployed.sum()), len(direct)),
         # Of pairs: much surer than the difference of two intervals would have it.
         "lost": float(lost.mean()),
-        "lost_ci95": [float(lost.mean()) - spread, float(lost.mean()) + spread],
+        "lost_ci95": of_pairs(int((lost > 0).sum()), int((lost < 0).sum()), len(lost)),
         "told": float(told.mean()),
     }
 
@@ -101,6 +100,18 @@ def wilson(hits: int, of: int) -> list[float]:
     middle = (share + z * z / (2 * of)) / (1 + z * z / of)
     half = z / (1 + z * z / of) * float(np.sqrt(share * (1 - share) / of + z * z / (4 * of * of)))
     return [middle - half, middle + half]
+
+
+def of_pairs(lost: int, won: int, of: int) -> list[float] | None:
+    """95 % interval of the share lost less the share won, in -1 to 1; None of fewer than two pairs.
+
+    Wald's, after one more pair of each kind (Bonett and Price 2012): some width is left where no pair differs.
+    """
+    if of < 2:
+        return None
+    down, up = (lost + 1) / (of + 2), (won + 1) / (of + 2)
+    spread = Z_95 * float(np.sqrt((down + up - (down - up) ** 2) / (of + 2)))
+    return [max(-1.0, down - up - spread), min(1.0, down - up + spread)]
 
 
 class Scene:

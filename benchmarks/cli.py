@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import table
+from benchmarks.measure import aligned, table
 from edge.errors import BadDataError, EmotiondError
 from training.console import writing
 
@@ -366,12 +366,15 @@ def _rows(rows: Sequence[Result]) -> str:
     if len(flat[0]) <= COLUMNS_MAX:
         return table(flat)
     label, *keys = flat[0]
-    return table([{"": key, **{row[label]: row[key] for row in flat}} for key in keys])
+    # By place: two clips may have one name.
+    return aligned([["", *(row[label] for row in flat)], *([key, *(row[key] for row in flat)] for key in keys)])
 
 
 def _figure(value: object) -> str:
     if isinstance(value, dict):
         return " ".join(f"{key}={_figure(one)}" for key, one in value.items())
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(one, float) for one in value):
+        return " to ".join(map(_figure, value))  # an interval, which a minus would be misread in
     if isinstance(value, list):
         return "-".join(map(_figure, value)) or "none"
     return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -108,7 +108,10 @@ def _spliced(data: Path, config: Config, pairs: int) -> list[Sequence_]:
     clear: dict[str, list[np.ndarray]] = {emotion: [] for emotion in EMOTIONS}
     for image, label in zip(test.images, test.labels, strict=True):
         emotion = EMOTIONS[label]
-        if len(clear[emotion]) < max(2, pairs) and classifier.classify([image])[0].top >= (emotion, SURE):
+        if len(clear[emotion]) >= max(2, pairs):
+            continue
+        read, probability = classifier.classify([image])[0].top
+        if read == emotion and probability >= SURE:
             clear[emotion].append(image)
     frames = (round(BEFORE_S * FPS), round(AFTER_S * FPS))
     sequences = []

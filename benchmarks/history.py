@@ -92,8 +92,9 @@ def read_all(folder: Path = RESULTS) -> list[Result]:
 def compare(old: Path | None = None, new: Path | None = None, folder: Path = RESULTS) -> list[dict[str, Any]]:
     """Rows of the ratios of two results; without files, of the newest and the newest before it that can be compared.
 
-    Such are of the same kind of machine, and on the same clips and settings. Of a file with several results the last
-    counts. One file alone is compared with what was recorded before it.
+    Such are of the same kind of machine, with at least one ratio on the same clips and settings; rows say why others
+    are not compared. The newest, also of a file with several, is the last in which a ratio was measured. One file alone
+    is compared with what was recorded before it.
     """
     return rows(*_pair(old, new, folder))
 
@@ -160,24 +161,30 @@ def trend(path: Path, folder: Path = RESULTS) -> int:
 
 def _pair(old: Path | None, new: Path | None, folder: Path) -> tuple[Result, Result]:
     if old is not None and new is not None:
-        return _read(old)[-1], _read(new)[-1]
+        return _newest(_read(old)), _newest(_read(new))
     results = read_all(folder)
-    after = _read(old)[-1] if old is not None else results[-1]
+    after = _newest(results if old is None else _read(old))
     for before in reversed(results):
         if str(before["at"]) < str(after["at"]) and _can_be_compared(before, after):
             return before, after
     raise InputNotFoundError(
-        f"{folder}: no earlier result of such a machine with the same clips and settings: nothing could be compared"
+        f"{folder}: no earlier result of such a machine with a ratio on the same clips and settings: nothing could be "
+        "compared"
+    )
+
+
+def _newest(results: Sequence[Result]) -> Result:
+    """The last one in which a ratio was measured; of none, the last one."""
+    return next(
+        (made for made in reversed(results) if any(figure.of(made) is not None for figure in RATIOS)), results[-1]
     )
 
 
 def _can_be_compared(before: Result, after: Result) -> bool:
-    """Of one kind of machine, with a ratio of both, and whatever ratios are of, measured alike where both have it."""
+    """Of one kind of machine, with a ratio that was measured alike in both."""
     if machine_name(before["machine"]) != machine_name(after["machine"]):
         return False
-    parts = {figure.keys[0] for figure in RATIOS} & set(before) & set(after)
-    alike = all(_measured_alike(part, before, after) for part in parts)
-    return alike and any(row["change"] is not None for row in rows(before, after))
+    return any(row["change"] is not None for row in rows(before, after))
 
 
 def _measured_alike(part: str, before: Result, after: Result) -> bool:
@@ -226,7 +233,8 @@ def _read(path: Path) -> list[Result]:
         raise InputNotFoundError(f"{path}: {error.strerror}") from None
     except ValueError as error:
         raise BadDataError(f"{path}: not JSON: {error}") from None
-    if not isinstance(results, list) or not results or not all(set(STAMP) <= set(result) for result in results):
+    kept = isinstance(results, list) and all(isinstance(one, dict) and set(STAMP) <= set(one) for one in results)
+    if not (kept and results):
         raise BadDataError(f"{path}: not a file of results; python -m benchmarks record makes them")
     return results
 

@@ -83,8 +83,12 @@ def machine() -> dict[str, Any]:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of one shape as text in columns."""
-    cells = [list(rows[0]), *([_text(value) for value in row.values()] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    return aligned([list(rows[0]), *([_text(value) for value in row.values()] for row in rows)])
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> str:
+    """Rows of as many cells each as text in columns."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
 
 

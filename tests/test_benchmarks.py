@@ -4,25 +4,30 @@ import importlib.util
 import json
 import os
 import shutil
+import time
 import tracemalloc
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from training_made import write_csv
 
-from benchmarks import accuracy, clips, contenders, events, faces, people
+from benchmarks import accuracy, cli, clips, contenders, events, faces, flicker, growth, people
 from benchmarks.dashboard import delays_ms
 from benchmarks.measure import in_turn, interleaved, table
 from benchmarks_made import measured, run, write_short_clip
 from conftest import ROOT
+from convert import golden
 from edge import clip
 from edge.classifier import TfliteClassifier
-from edge.config import HaarConfig
+from edge.config import Config, HaarConfig
 from edge.errors import EmotiondError
 from edge.haar import HaarDetector
 from edge.labels import EMOTIONS
+from edge.pipeline import Sight
 from edge.preprocess import as_grey
 from edge.records import Frame
 
@@ -33,22 +38,24 @@ def short_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def fer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """FER2013's form with the portrait's face in it: right in four rows of six."""
+def portrait() -> np.ndarray:
+    """The portrait's face as a picture of FER2013, (48, 48) grey."""
     image = next(image for at_s, image in clip.frames() if at_s >= 4)
     faces_found = HaarDetector(HaarConfig()).detect(Frame(image, 0, 0.0, datetime.now(timezone.utc), 0.0))
     box = max(faces_found, key=lambda face: face.confidence).box
     x, y, w, grey = box.x, box.y, box.w, as_grey(image)
     m = w // 6  # of what is around it, without which Haar does not know a face
-    face = cv2.resize(grey[y - m : y + w + m, x - m : x + w + m], (48, 48), interpolation=cv2.INTER_AREA)
-    top = EMOTIONS.index(TfliteClassifier().classify([face])[0].top[0])
+    return cv2.resize(grey[y - m : y + w + m, x - m : x + w + m], (48, 48), interpolation=cv2.INTER_AREA)
+
+
+@pytest.fixture(scope="module")
+def fer(tmp_path_factory: pytest.TempPathFactory, portrait: np.ndarray) -> Path:
+    """FER2013's form with the portrait's face in it: right in four rows of six."""
+    top = EMOTIONS.index(TfliteClassifier().classify([portrait])[0].top[0])
     other = (top + 1) % len(EMOTIONS)
-    pixels = " ".join(map(str, face.flatten()))
-    blank = " ".join(["128"] * 2304)
-    rows = [f"{label},{pixels},PublicTest" for label in (top, top, top, top, other)]
-    path = tmp_path_factory.mktemp("fer") / "fer2013.csv"
-    path.write_text("\n".join(["emotion,pixels,Usage", *rows, f"{top},{blank},PublicTest"]) + "\n")
-    return path
+    blank = np.full((48, 48), 128, np.uint8)
+    rows = [(label, portrait, "PublicTest") for label in (top, top, top, top, other)]
+    return write_csv(tmp_path_factory.mktemp("fer") / "fer2013.csv", [*rows, (top, blank, "PublicTest")])
 
 
 def test_inference_has_a_row_for_every_contender(tmp_path: Path) -> None:
@@ -166,11 +173,61 @@ def test_detection_and_flicker_on_a_face_that_stays(tmp_path: Path, short_clip: 
     assert flicker["change"]["delay_s"]["p50"] > 0
 
 
+def test_the_interval_of_what_is_lost_is_one_of_pairs() -> None:
+    right, lost, won = (True, True, True), (True, False, True), (False, True, True)
+    assert accuracy.summary([right], asked=1)["lost_ci95"] is None
+    for count in (2, 3, 100):  # that no pair differs does not mean that none ever would
+        low, high = accuracy.summary([right] * count, asked=count)["lost_ci95"]
+        assert -1 < low < 0 < high < 1
+    assert high < 0.03
+    # By hand: shares of 11 and 5 of 102, and 1.96 times the root of (0.1569 - 0.0588**2) / 102.
+    found = accuracy.summary([right] * 86 + [lost] * 10 + [won] * 4, asked=100)["lost_ci95"]
+    assert found == pytest.approx([-0.0172, 0.1348], abs=1e-4)
+    low, high = accuracy.summary([lost] * 2, asked=2)["lost_ci95"]
+    assert low < 1 == high
+
+
+def test_an_interval_is_printed_as_one() -> None:
+    result = accuracy.summary([(True, True, True)] * 2, asked=2)
+    shown = cli.show({"rows": [{"lost": [-0.6, 0.61]}], **result}).splitlines()
+    assert shown[1].strip() == "-0.6 to 0.61"
+    assert "lost_ci95: -0.693 to 0.693" in shown
+    assert "lost_ci95" not in cli.show(accuracy.summary([(True, True, True)], asked=1))
+
+
+def test_clips_of_one_name_have_a_column_each() -> None:
+    rows = [{"clip": "a", **{f"figure{number}": value for number in range(12)}} for value in (1, 2)]
+    assert cli.show({"clips": rows}).splitlines()[:2] == ["          a  a", "figure0   1  2"]
+
+
+def test_only_faces_that_are_read_rightly_and_surely_stand_for_an_emotion(
+    tmp_path: Path, short_clip: Path, portrait: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMOTIOND_CACHE", str(tmp_path))
+    made = golden.pictures()
+    angry, doubtful = made[11], made[7]  # read as angry with 0.88, as sad with 0.56
+    content = [("happy", portrait), ("happy", portrait), ("angry", portrait), ("angry", angry), ("sad", doubtful)]
+    path = write_csv(tmp_path / "f.csv", [(EMOTIONS.index(name), image, "PublicTest") for name, image in content])
+    # One from angry to happy and one back: a happy face labelled angry is none of either.
+    assert flicker.run([short_clip], data=path)["change"]["sequences"] == 2
+
+
 def test_growth_counts_faces_and_minutes(tmp_path: Path, short_clip: Path) -> None:
     result = measured(tmp_path / "r.json", "growth", "--clip", short_clip, "--minutes", 0.1, "--rounds", 1)
     assert {row["faces"]: row["found"] for row in result["faces"]["rows"]}[4] == 4
     assert len(result["time"]["rows"]) == 8
     assert result["time"]["rows"][-1]["minute"] == pytest.approx(0.1, abs=0.01)
+
+
+def test_growth_over_time_does_not_count_the_start(short_clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def begins_late(config: Config) -> Iterator[Sight]:
+        time.sleep(3)  # as long as loading the network may take on a busy machine
+        yield from sights(config)
+
+    sights = clips.sights
+    monkeypatch.setattr(clips, "sights", begins_late)
+    result = growth.run([short_clip], minutes=0.05, rounds=1, counts=(1, 2))
+    assert result["time"]["rows"][0]["mean_ms"] < 100  # of eleven frames
 
 
 def test_events_arrive_once_each_and_are_timed(tmp_path: Path) -> None:

@@ -131,6 +131,12 @@ def on(made: dict, part: str, **conditions: object) -> dict:
     return {**made, part: {**made[part], **conditions}}
 
 
+def merged(part: dict, other: dict) -> dict:
+    """The part with other entries, within `time` too."""
+    both = {**part, **other}
+    return {**both, "time": {**part["time"], **other["time"]}} if "time" in other else both
+
+
 def rows_of(*names: str) -> list[dict]:
     return [{"clip": name} for name in names]
 
@@ -147,13 +153,38 @@ def rows_of(*names: str) -> list[dict]:
     ],
 )
 def test_only_what_was_measured_alike_is_compared(tmp_path: Path, part: str, then: dict, now: dict) -> None:
-    parts = {"accuracy": {"deployed_over_direct": 0.9}, "growth": {}, "detection": {"total": {"recall": 0.9}}}
-    first, third = (on({**result(day), **parts}, part, **then) for day in (1, 3))
-    keep(tmp_path, first, on({**result(2, int8_over_float32=9.0), **parts}, part, **now), third)
+    parts = {"accuracy": {"deployed_over_direct": 0.9}, "detection": {"total": {"recall": 0.9}}}
+    old, new = ({**result(day), **parts, "growth": {"time": {"last_over_first": 1.0}}} for day in (1, 2))
+    old[part], new[part] = merged(old[part], then), merged(new[part], now)
+    keep(tmp_path, old, new)
+    others = {row["ratio"]: row["why_not"] for row in history.compare(folder=tmp_path)}
+    for figure in history.RATIOS:
+        measured = figure.of(old) is not None
+        differs = "other clips or settings" if figure.keys[0] == part else None
+        assert others[figure.name] == (differs if measured else "not measured in both")
+    assert "not compared, other clips or settings: " in run("compare", "--folder", tmp_path).stderr
+
+
+def test_a_result_of_which_nothing_was_measured_alike_is_passed_over(tmp_path: Path) -> None:
+    first, second, third = (on(result(day), "pipeline", clips=rows_of("book")) for day in (1, 2, 3))
+    second = on(second, "pipeline", clips=rows_of("milk"))
+    del second["inference"]
+    keep(tmp_path, first, second, third)
     assert "c1" in run("compare", "--folder", tmp_path).stdout
     (tmp_path / "2026-01-01-machine.json").unlink()
     said = run("compare", "--folder", tmp_path, code=66).stderr
-    assert "no earlier result of such a machine with the same clips and settings: nothing could be compared" in said
+    assert "no earlier result of such a machine with a ratio on the same clips and settings: nothing could be" in said
+
+
+def test_the_newest_result_is_the_last_with_a_ratio(tmp_path: Path) -> None:
+    stamped = {key: value for key, value in result(2).items() if key in history.STAMP}
+    later = [result(2, int8_over_float32=2.0), {**stamped, "people": {"clips": []}}]
+    keep(tmp_path, result(1))
+    old, new = tmp_path / "2026-01-01-machine.json", tmp_path / "2026-01-02-machine.json"
+    new.write_text(json.dumps(later))
+    for named in ((), (new,), (old, new)):
+        done = run("compare", *named, "--folder", tmp_path, code=1)
+        assert "fell by more than 10%: int8 over float32, network -50%" in done.stderr
 
 
 def test_clips_are_the_same_in_any_order_and_other_parts_do_not_count(tmp_path: Path) -> None:
@@ -196,6 +227,7 @@ def test_the_results_in_the_repository_can_be_read() -> None:
     assert len(results) >= 3
     changes = [row["change"] for made in results for row in history.rows(made, made)]
     assert set(changes) == {0, None}  # a part that was measured alone may have no ratio
+    assert any(row["change"] is not None for row in history.compare())
 
 
 def test_two_files_can_be_compared(tmp_path: Path) -> None:
@@ -216,6 +248,9 @@ def test_trend_draws_a_picture(tmp_path: Path) -> None:
 
 
 def test_a_file_that_holds_no_results_is_told(tmp_path: Path) -> None:
-    (tmp_path / "2026-01-01-x.json").write_text("{}")
-    assert "not a file of results" in run("compare", "--folder", tmp_path, code=65).stderr
+    path = tmp_path / "2026-01-01-x.json"
+    for text in ("{}", "[1]", "[]", '["at version commit machine"]'):
+        path.write_text(text)
+        assert "not a file of results" in run("compare", "--folder", tmp_path, code=65).stderr
+        assert run("compare", path, path, code=65).stderr.count("\n") == 1
     assert "no results there" in run("trend", "--folder", tmp_path / "none", code=66).stderr

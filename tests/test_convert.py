@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,9 @@ model.get_layer("logits").kernel.assign(model.get_layer("logits").kernel * 8)  #
 model.save(folder + "/m.keras")
 keras.Sequential([keras.Input((48, 48, 3)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(7)]).save(
     folder + "/colour.keras"
+)
+keras.Sequential([keras.Input((48, 48, 1)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(7)]).save(
+    folder + "/logits.keras"
 )
 pixels = np.linspace(0, 255, 3 * 48 * 48).astype(np.uint8).reshape(3, 48, 48)
 np.savez(folder + "/expected.npz", pixels=pixels, scores=model.predict(pixels[..., None].astype("float32"), verbose=0))
@@ -156,6 +160,20 @@ def test_bad_models_are_one_line(work: Path, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
     missing = _convert(work, "none.keras", tmp_path / "o")
     assert (missing.returncode, missing.stderr.count("\n")) == (66, 1)
+
+
+def test_a_conversion_that_fails_leaves_what_was_there(
+    work: Path, converted: tuple[Path, subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    out, _ = converted
+    shutil.copytree(out, tmp_path / "o")
+    done = _convert(work, "logits.keras", tmp_path / "o")
+    assert done.returncode == 65
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith(f"convert: {work / 'logits.keras'}: as float32.tflite: must end in a softmax: ")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "o").iterdir()} == {
+        path.name: path.read_bytes() for path in out.iterdir()
+    }
 
 
 def test_calibration_is_balanced_and_follows_its_list(work: Path, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ def test_a_runs_settings_read_back(tmp_path: Path) -> None:
         ({"epoch": 3}, "epoch: unknown setting.*epochs"),
         ({"epochs": "many"}, "epochs: must be a whole number, not 'many'"),
         ({"epochs": 2.5}, "epochs: must be a whole number"),
+        ({"epochs": "1" + 400 * "0"}, "epochs: must be a whole number, not one of 401 characters"),
+        ({"rotation": "1" + 400 * "0"}, "rotation: must be a number, not one of 401 characters"),
         ({"epochs": 0}, "epochs: must be at least 1"),
         ({"flip": 1.5}, "flip: must lie between 0 and 1"),
         ({"validation_share": 0}, "validation_share: must lie between 0 and 1"),

@@ -201,6 +201,47 @@ def test_an_unknown_class_folder_is_named(tmp_path: Path) -> None:
         data.load(root)
 
 
+@pytest.mark.parametrize(
+    ("folder", "says"),
+    [
+        ("validation", r"k/validation: neither train nor test; rename it, or move it elsewhere"),
+        (
+            "train/happy/more",
+            r"train/happy/more: a folder in an emotion's folder; move its pictures up, or it elsewhere",
+        ),
+    ],
+)
+def test_a_folder_that_would_not_be_read_is_refused(folder: str, says: str, tmp_path: Path) -> None:
+    root = _folders(tmp_path / "k")
+    (root / folder).mkdir()
+    cv2.imwrite(str(root / folder / "1.png"), pattern(3, 8))
+    with pytest.raises(BadDataError, match=says):
+        data.load(root)
+
+
+def test_folders_may_be_named_in_capitals_and_hidden_ones_are_none(tmp_path: Path) -> None:
+    root = _folders(tmp_path / "k")
+    (root / "train").rename(root / "Train")
+    (root / "test").rename(root / "TEST")
+    (root / ".git").mkdir()
+    dataset = data.load(root)
+    assert (len(dataset.split("Training")), len(dataset.split("test"))) == (3, 1)
+
+
+def test_files_that_are_not_read_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = _folders(tmp_path / "k")
+    data.load(root)
+    assert capsys.readouterr().err == ""
+    (root / "README.md").write_text("about")
+    (root / "train" / "happy" / "7.gif").write_bytes(b"GIF")
+    cv2.imwrite(str(root / "train" / "1.png"), pattern(3, 8))  # of no emotion
+    assert len(data.load(root)) == 4
+    assert capsys.readouterr().err == (
+        f"{root}: files that are not read: 3, README.md say; only .bmp .jpeg .jpg .png in train/<emotion>/ and "
+        "test/<emotion>/ are\n"
+    )
+
+
 def test_a_file_that_is_no_picture_is_named(tmp_path: Path) -> None:
     root = _folders(tmp_path / "k")
     (root / "train" / "happy" / "9.png").write_text("no picture")

@@ -41,6 +41,34 @@ def test_one_command_trains_converts_and_reports(tmp_path: Path) -> None:
     assert np.mean(np.array(tops) == labels) == pytest.approx(found["accuracy"]["int8"])
 
 
+@pytest.mark.parametrize(
+    ("counts", "says"),
+    [
+        (
+            (490, 0),
+            "--deploy: usage test: the data holds no such row, only Training; give data that holds them, or leave",
+        ),
+        (
+            (413, 70),
+            "--deploy: calibration wants 60 Training rows of angry, the data has 59; give data that holds them",
+        ),
+    ],
+)
+def test_what_cannot_be_deployed_is_told_before_the_training(
+    counts: tuple[int, int],
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("EMOTIOND_CACHE", str(tmp_path / "cache"))
+    path = write_csv(tmp_path / "f.csv", rows(*counts))
+    words = ["train", "--data", str(path), "--out", str(tmp_path / "run"), "--deploy", str(tmp_path / "out")]
+    assert training.__main__.main([*words, "--epochs", "1", "--set", "width=4"]) == 65
+    assert f"training: {says}" in capfd.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("compared", [True, False])
 def test_a_conversion_that_costs_too_much_is_reported_too(
     compared: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

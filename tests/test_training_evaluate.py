@@ -137,6 +137,27 @@ def test_a_wrong_keras_file_is_one_line(tmp_path: Path, capfd: pytest.CaptureFix
     assert capfd.readouterr().err.startswith("training: " + str(tmp_path / "m.keras"))
 
 
+# numpy's own notice about keras' use of `copy`, and TensorFlow's about its Python internals.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("ends_in", ["linear", "sigmoid", "nan"])
+def test_a_network_that_gives_no_probabilities_is_one_line(
+    ends_in: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    keras = pytest.importorskip("keras", reason="the extra `train` is not installed")
+    last = keras.layers.Dense(7, activation="softmax" if ends_in == "nan" else ends_in)
+    network = keras.Sequential([keras.Input((48, 48, 1)), keras.layers.GlobalAveragePooling2D(), last])
+    last.set_weights([np.full((1, 7), np.nan if ends_in == "nan" else 0.01), np.zeros(7)])
+    network.save(tmp_path / "m.keras")
+    path = write_csv(tmp_path / "f.csv", rows(7, 7))
+    capfd.readouterr()
+    assert _run("evaluate", "--model", tmp_path / "m.keras", "--data", path, "--json", tmp_path / "e.json") == 65
+    said = capfd.readouterr().err
+    assert f"{tmp_path / 'm.keras'}: gives no probabilities, but " in said
+    assert said.endswith("; end it in a softmax\n")
+    assert not (tmp_path / "e.json").exists()
+
+
 def test_missing_data_and_settings_set_the_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run("evaluate", "--model", tmp_path / "m.tflite", "--data", tmp_path / "none.csv") == 66
     assert _run("evaluate", "--model", tmp_path / "m.tflite") == 65

@@ -34,7 +34,7 @@ def _on_torch(script: str) -> None:
 
 
 def test_runs_on_torch_keep_what_other_backends_keep() -> None:
-    wanted = "killed_run or finished_run or diverges or early_stopping or tensorboard"
+    wanted = "killed_run or finished_run or diverges or early_stopping or tensorboard or withheld or run_of_a_step"
     words = ["-q", "-p", "no:cacheprovider", "test_training_train.py", "-k", wanted]
     _on_torch(f"import pytest, sys\nsys.exit(pytest.main({words}))")
 

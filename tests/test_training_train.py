@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from training_made import pattern, rows, write_csv, write_votes
 
+from conftest import ROOT
 from edge.errors import BadDataError, ConfigError, InputNotFoundError
 from training import data
 from training.config import TrainConfig
@@ -150,6 +151,12 @@ def _another_beginning(folder: Path, dataset: Dataset) -> None:
 
     with pytest.raises(BadDataError, match="begun with other FER\\+ votes, or none"):
         train(dataclasses.replace(dataset, votes=None), TINY, folder, resume=True)
+    for name, other in (("label_share", 0.5), ("optimizer", "adamw")):
+        begun = f"{name}={getattr(TINY, name)}"
+        with pytest.raises(ConfigError, match=f"state.npz: this run was begun with {begun}, .*; leave {name} as it is"):
+            train(dataset, dataclasses.replace(TINY, **{name: other}), folder, resume=True)
+    with pytest.raises(ConfigError, match="begun with label_share=0.7"):  # which wants no votes
+        train(dataclasses.replace(dataset, votes=None), dataclasses.replace(TINY, label_share=1.0), folder, resume=True)
     with pytest.raises(BadDataError, match="holds a run already: give --resume"):
         train(dataset, TINY, folder)
     before = (folder / "history.csv").read_text()
@@ -197,6 +204,35 @@ def test_a_run_that_ended_before_best_was_kept_stays_as_it_is(tmp_path: Path, da
     before = (tmp_path / "run" / "model.keras").read_bytes()
     train(dataset, config, tmp_path / "run", resume=True)
     assert (tmp_path / "run" / "model.keras").read_bytes() == before
+
+
+def test_a_run_of_a_step_keeps_what_it_learned(tmp_path: Path, dataset: Dataset) -> None:
+    from training.model import build_model
+    from training.train import train
+
+    def stem(model: object) -> np.ndarray:
+        return model.get_layer("stem_conv").get_weights()[0]
+
+    config = dataclasses.replace(TINY, epochs=1, batch_size=len(dataset))
+    first = stem(build_model(config.width, config.dropout, seed=config.seed, mirror=config.mirror))
+    averaged = stem(train(dataset, config, tmp_path / "averaged").deployed)
+    last = stem(train(dataset, dataclasses.replace(config, ema_momentum=0.0), tmp_path / "last").deployed)
+    learned = np.abs(last - first).max()
+    assert learned > 0
+    assert np.abs(averaged - last).max() < 0.1 * learned
+
+
+def test_a_checkpoint_of_before_it_held_its_settings_is_resumed(tmp_path: Path, dataset: Dataset) -> None:
+    from training.train import train
+
+    config = dataclasses.replace(TINY, epochs=1)
+    train(dataset, config, tmp_path / "run")
+    path = tmp_path / "run" / "state.npz"
+    with np.load(path) as arrays:
+        assert {"label_share", "optimizer"} < set(arrays.files)
+        kept = {name: arrays[name] for name in arrays.files if name not in ("label_share", "optimizer")}
+    np.savez(path, **kept)
+    assert len(train(dataset, dataclasses.replace(config, epochs=2), tmp_path / "run", resume=True).history) == 2
 
 
 def test_a_run_that_diverges_ends_with_its_reason(tmp_path: Path, dataset: Dataset) -> None:
@@ -258,6 +294,32 @@ def test_what_only_torch_has(name: str, value: object, tmp_path: Path, dataset: 
         pytest.skip("this is torch")
     with pytest.raises(ConfigError, match=f"{name}: only the torch backend"):
         train(dataset, dataclasses.replace(TINY, **{name: value}), tmp_path / "r")
+
+
+def test_an_emotion_without_rows_is_refused(tmp_path: Path, dataset: Dataset) -> None:
+    from training.train import train
+
+    few = dataset.take((dataset.labels != 1) & ((dataset.labels != 2) | (dataset.usages > 0)))
+    with pytest.raises(BadDataError, match="no Training rows to learn disgust, fear from; give data with rows of all"):
+        train(few, TINY, tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("name", ["start", "teachers"])
+@pytest.mark.parametrize("changed", [{"validation_seed": 2}, {"validation_share": 0.1}])
+def test_a_tflite_file_may_have_learned_from_other_withheld_rows(
+    name: str, changed: dict[str, object], tmp_path: Path, dataset: Dataset
+) -> None:
+    import keras
+
+    from training.train import train
+
+    if name == "teachers" and keras.backend.backend() != "torch":
+        pytest.skip("only torch has teachers")
+    path = ROOT / "edge/models/float32.tflite"
+    with pytest.raises(BadDataError, match=r"float32\.tflite: .*validation_seed=1 and validation_share=0\.05.*run"):
+        train(dataset, dataclasses.replace(TINY, **{name: str(path)}, **changed), tmp_path / "r")
+    assert not (tmp_path / "r").exists()
 
 
 def test_tensorboard_logs_are_written_or_asked_for(tmp_path: Path, dataset: Dataset) -> None:

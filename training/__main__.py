@@ -7,11 +7,15 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edge.errors import EmotiondError
+from edge.errors import BadDataError, EmotiondError
 from edge.labels import EMOTIONS
 from training.config import TrainConfig
 from training.console import quiet, run_command, say, writing
+
+if TYPE_CHECKING:
+    from training.dataset import Dataset
 
 # Keras and TensorFlow are imported inside the commands: --help and usage errors answer at once.
 
@@ -125,6 +129,8 @@ def _train(options: argparse.Namespace) -> int:
     votes = options.votes or (data.find_votes(options.data) if settings.label_share < 1 else None)
     dataset = data.load(options.data, votes)
     say(f"{checks.class_table(dataset)}\n{checks.describe(dataset)}")
+    if options.deploy:
+        _require_deployable(dataset)
     hosts = options.hosts.split(",") if options.hosts else [""]
     if options.hosts:
         from training.hosts import join
@@ -137,6 +143,18 @@ def _train(options: argparse.Namespace) -> int:
     if options.deploy and options.host_index == 0:
         return _deploy(options)
     return 0
+
+
+def _require_deployable(dataset: "Dataset") -> None:
+    """Raise BadDataError for data that `convert` will refuse, before hours go into training on it."""
+    from convert import calibration
+
+    try:
+        dataset.split(dataset.default_test)
+        if calibration.find(dataset) is None:
+            calibration.draw(dataset)
+    except BadDataError as error:
+        raise BadDataError(f"--deploy: {error}; give data that holds them, or leave out --deploy") from error
 
 
 def _deploy(options: argparse.Namespace) -> int:

@@ -133,6 +133,7 @@ class TrainConfig:
 
 COMPILED_WIDTH_MIN = 32  # torch 2.13 corrupted its heap at widths of 4, 8 and 16
 WIDTH_MAX = 512  # 280 M parameters
+SHOWN_MAX = 80  # characters of a wrong value
 SEED_MAX = 2**32 - 1  # Keras takes no larger one
 _SHARES = ("label_share", "label_smoothing", "balance_strength", "flip", "erasing", "mixup_share", "contrast")
 _SHARES += ("doubt", "damage", "teacher_share", "calibration_share")
@@ -196,10 +197,12 @@ def _typed(name: str, hint: Any, value: Any) -> Any:
     # YAML 1.1 reads 5e-4 as a string, because it has no dot.
     try:
         number = hint(value)
+        whole = number == float(value)  # which an endless row of digits is beyond
     except (TypeError, ValueError, OverflowError):
         number = None
-    if number is None or isinstance(value, bool) or (hint is int and number != float(value)):
-        raise ConfigError(f"{name}: must be {'a whole number' if hint is int else 'a number'}, not {value!r}")
+    if number is None or isinstance(value, bool) or (hint is int and not whole):
+        given = repr(value) if len(repr(value)) <= SHOWN_MAX else f"one of {len(repr(value))} characters"
+        raise ConfigError(f"{name}: must be {'a whole number' if hint is int else 'a number'}, not {given}")
     if not math.isfinite(number):
         raise ConfigError(f"{name}: must be a finite number, not {value!r}")
     return number

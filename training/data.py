@@ -21,7 +21,7 @@ from edge.labels import EMOTIONS
 from training.checks import find_duplicates
 from training.console import writing
 from training.dataset import USAGES, VOTE_COLUMNS, Dataset, clear_majority
-from training.readers import FOLDER_USAGES, csv_rows, read_csv, read_folders, whole_number
+from training.readers import csv_rows, read_csv, read_folders, usage_folders, whole_number
 
 CSV_NAMES: Final = ("fer2013.csv", "fer2013.csv.xz", "fer2013.csv.gz")
 VOTES_NAME: Final = "fer2013new.csv"
@@ -66,7 +66,7 @@ def locate(source: Path | None) -> Path:
     for name in CSV_NAMES:
         if (source / name).is_file():
             return source / name
-    if any((source / name).is_dir() for name in FOLDER_USAGES):
+    if usage_folders(source):
         return source
     raise BadDataError(f"{source}: holds neither {CSV_NAMES[0]} (or .xz, .gz) nor train/ or test/; {_HOW_TO_GET}")
 

@@ -16,6 +16,7 @@ from training import checks, data, metrics
 from training.console import quiet
 from training.dataset import USAGES, Dataset, clear_majority
 
+PROBABILITY_SLACK = 0.02  # of their sum: what bfloat16 rounds off seven of them, with room
 Predict = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 """(n, 48, 48) faces to (n, 7) probabilities."""
 
@@ -23,7 +24,8 @@ Predict = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 def open_model(path: Path) -> Predict:
     """The network in a `.keras` or `.tflite` file; TFLite runs on the daemon's own code.
 
-    Raises InputNotFoundError, BadDataError or ConfigError, naming the file and what was expected.
+    Raises InputNotFoundError, BadDataError or ConfigError, naming the file and what was expected; what it predicts may
+    raise BadDataError too.
     """
     if not path.is_file():
         raise InputNotFoundError(f"{path}: model not found")
@@ -65,9 +67,20 @@ def _open_keras(path: Path) -> Predict:
     model = load_keras(path)
 
     def predict(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        return np.asarray(model.predict(images[..., None].astype(np.float32), batch_size=256, verbose=0), np.float32)
+        scores = model.predict(images[..., None].astype(np.float32), batch_size=256, verbose=0)
+        return _probabilities(np.asarray(scores, np.float32), path)
 
     return predict
+
+
+def _probabilities(scores: npt.NDArray[np.float32], path: Path) -> npt.NDArray[np.float32]:
+    """The (n, 7) scores that the network in a file gave. Raises BadDataError for logits, NaN and the like."""
+    # Written so that NaN fails.
+    sound = (np.abs(scores.sum(axis=1) - 1) < PROBABILITY_SLACK) & (scores >= 0).all(axis=1)
+    if not sound.all():
+        first = " ".join(f"{score:.3g}" for score in scores[sound.argmin()])
+        raise BadDataError(f"{path}: gives no probabilities, but {first}; end it in a softmax")
+    return scores
 
 
 def evaluate(model: Path, dataset: Dataset, usage: str) -> dict[str, Any]:

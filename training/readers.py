@@ -17,6 +17,7 @@ from edge.errors import BadDataError
 from edge.labels import EMOTIONS
 from edge.preprocess import FACE_SIZE, crop_face
 from edge.records import Box
+from training.console import say
 from training.dataset import USAGES, Dataset
 
 CSV_COLUMNS: Final = ("emotion", "pixels", "Usage")
@@ -123,11 +124,21 @@ def read_grey(path: Path) -> npt.NDArray[np.uint8]:
     return np.asarray(image, np.uint8)
 
 
+def usage_folders(root: Path) -> list[tuple[Path, str]]:
+    """The data set's folders with the usage of each, Training first; `Train` and `TEST` are such too."""
+    folders = sorted(path for path in root.iterdir() if path.is_dir())
+    return [(path, usage) for name, usage in FOLDER_USAGES.items() for path in folders if path.name.lower() == name]
+
+
 def read_folders(root: Path) -> Dataset:
-    """Read Kaggle's layout. Pictures of another size or with colour go through the deployed preprocessing."""
+    """Read Kaggle's layout. Pictures of another size or with colour go through the deployed preprocessing.
+
+    Raises BadDataError for a folder that has no place in it; files that are not read are told.
+    """
     images, labels, usages, rows, skipped = [], [], [], [], []
+    unread: list[Path] = []
     row = -1
-    for row, (path, label, usage) in enumerate(_pictures(root)):
+    for row, (path, label, usage) in enumerate(_pictures(root, unread)):
         image = read_grey(path)
         if image.shape != (FACE_SIZE, FACE_SIZE):
             image = crop_face(image, Box(0, 0, image.shape[1], image.shape[0]))
@@ -138,20 +149,44 @@ def read_folders(root: Path) -> Dataset:
         labels.append(label)
         usages.append(usage)
         rows.append(row)
+    if unread:
+        say(
+            f"{root}: files that are not read: {len(unread)}, {unread[0].relative_to(root)} say; only "
+            f"{' '.join(sorted(_PICTURES))} in train/<emotion>/ and test/<emotion>/ are"
+        )
     return _assemble(root, images, labels, usages, rows, skipped, row + 1)
 
 
-def _pictures(root: Path) -> Iterator[tuple[Path, int, int]]:
-    for folder, usage in FOLDER_USAGES.items():
-        if not (root / folder).is_dir():
-            continue
-        for class_folder in sorted(path for path in (root / folder).iterdir() if path.is_dir()):
+def _pictures(root: Path, unread: list[Path]) -> Iterator[tuple[Path, int, int]]:
+    """Each picture with its label and usage. unread: takes the files that are none, or are of no emotion."""
+    _require_known_folders(root)
+    unread += _files(root)
+    for folder, usage in usage_folders(root):
+        unread += _files(folder)
+        for class_folder in sorted(path for path in folder.iterdir() if path.is_dir()):
             emotion = _SPELLINGS.get(class_folder.name.lower())
             if emotion is None:
                 raise BadDataError(f"{class_folder}: no emotion has this name; expected {', '.join(EMOTIONS)}")
             for path in sorted(class_folder.iterdir()):
+                if path.is_dir():
+                    raise BadDataError(
+                        f"{path}: a folder in an emotion's folder; move its pictures up, or it elsewhere"
+                    )
                 if path.suffix.lower() in _PICTURES:
                     yield path, EMOTIONS.index(emotion), USAGES.index(usage)
+                else:
+                    unread.append(path)
+
+
+def _require_known_folders(root: Path) -> None:
+    """Raise BadDataError for a folder beside train/ and test/, but a hidden one: a checkout's, say."""
+    for path in sorted(root.iterdir()):
+        if path.is_dir() and path.name.lower() not in FOLDER_USAGES and not path.name.startswith("."):
+            raise BadDataError(f"{path}: neither train nor test; rename it, or move it elsewhere")
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.is_dir())
 
 
 def _assemble(

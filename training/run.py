@@ -10,9 +10,10 @@ import hashlib
 import json
 import shutil
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -57,6 +58,11 @@ class Average:
         for mean, weight in zip(self.weights, weights, strict=True):
             mean *= keep
             mean += (1 - keep) * weight
+
+    def end_epoch(self, weights: Iterable[npt.NDArray[np.float32]]) -> None:
+        """Take them in if none were taken in yet: after a step or three it would still be the random first ones."""
+        if not self.updates:
+            self.update(weights)
 
 
 def as_numpy(variable: keras.Variable) -> npt.NDArray[np.float32]:
@@ -120,10 +126,10 @@ class Run:
     def _is_in_use(self) -> bool:
         """Whether model.keras says what the network says; written anew, its hash would change all the same."""
         try:
-            used = open_model(self.folder / "model.keras")
+            said = open_model(self.folder / "model.keras")(self.validation.images)
         except (InputNotFoundError, BadDataError):
             return False
-        return np.allclose(used(self.validation.images), self.predict(self.validation.images), atol=1e-4)
+        return np.allclose(said, self.predict(self.validation.images), atol=1e-4)
 
     @property
     def epochs_without_gain(self) -> int:
@@ -140,7 +146,8 @@ class Run:
             arrays = {f"variable_{index}": value for index, value in enumerate(state)}
             arrays |= {f"average_{index}": weight for index, weight in enumerate(average.weights)}
             arrays |= {"history": json.dumps(self.history), "updates": average.updates, "votes": self._votes}
-            arrays["backend"] = keras.backend.backend()
+            arrays |= {"backend": keras.backend.backend(), "optimizer": self.config.optimizer}
+            arrays["label_share"] = self.config.label_share
             if self.epochs_without_gain == 0:
                 _replace(self.folder / "best.keras", self.deployed.save)
                 _replace(self.folder / "model.keras", lambda path: shutil.copyfile(self.folder / "best.keras", path))
@@ -188,7 +195,7 @@ class Run:
 
         shapes: name and shape of each array of the state. averaged: number of weights in the average.
         Raises BadDataError for one of another architecture, of other validation rows (the run may have learned from
-        these) or of other votes; ConfigError for one that another backend began.
+        these) or of other votes; ConfigError for one that another backend or optimizer began, or of other targets.
         """
         path = self.folder / "state.npz"
         if not path.is_file():
@@ -201,12 +208,13 @@ class Run:
         try:
             with path.open("rb") as file, np.load(file) as arrays:
                 _require_backend(path, str(arrays["backend"]) if "backend" in arrays else "")
+                self._require_same_settings(path, arrays)
                 saved = [arrays[f"variable_{index}"] for index in range(len(shapes))]
                 weights = [arrays[f"average_{index}"].copy() for index in range(averaged)]
                 self.history[:] = json.loads(str(arrays["history"]))
                 updates, votes = int(arrays["updates"]), str(arrays["votes"])
         except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise BadDataError(f"{path}: not a checkpoint of this architecture: {error}") from error
+            raise BadDataError(f"{path}: not a checkpoint of this architecture and optimizer: {error}") from error
         if votes != self._votes:
             raise BadDataError(f"{path}: the run was begun with other FER+ votes, or none; give the same --votes")
         for (name, shape), value in zip(shapes, saved, strict=True):
@@ -215,6 +223,23 @@ class Run:
                     f"{path}: a checkpoint of another architecture: {name} is {value.shape} there, {shape} here"
                 )
         return saved, Average(self.config.ema_momentum, weights, updates)
+
+    def _require_same_settings(self, path: Path, saved: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Raise ConfigError if the state, or what the validation losses are about, is of other settings.
+
+        Older checkpoints do not say.
+        """
+        optimizer = str(saved.get("optimizer", self.config.optimizer))
+        if optimizer != self.config.optimizer:
+            raise ConfigError(_begun_with(path, "optimizer", optimizer, "whose state no other one can use"))
+        label_share = float(saved.get("label_share", self.config.label_share))
+        if label_share != self.config.label_share and {str(saved["votes"]), self._votes} != {"none"}:
+            why = "and losses against other targets could not be compared"
+            raise ConfigError(_begun_with(path, "label_share", f"{label_share:g}", why))
+
+
+def _begun_with(path: Path, name: str, value: str, why: str) -> str:
+    return f"{path}: this run was begun with {name}={value}, {why}; leave {name} as it is, or begin another run"
 
 
 def _require_backend(path: Path, begun_on: str) -> None:

@@ -210,6 +210,7 @@ def train(run: Run, learner: TorchLearner, average: Average, progress: Progress)
             if (epoch * len(run.batches) + index + 1) % AVERAGE_EVERY == 0:
                 average.update(learner.weights())
             progress.step(index, result[0])
+        average.end_epoch(learner.weights())
         loss, accuracy = sums / len(run.batches)
         rate = learning_rate(run.config, (epoch + 1) * len(run.batches) - 1, len(run.batches))
         judged = learner.judge(average.weights if run.config.ema_momentum else learner.weights(), run.deployed)

@@ -58,9 +58,11 @@ def train(
     learned, validation = data.training_and_validation(dataset, config.validation_share, config.validation_seed)
     if not (len(learned) and len(validation)):
         raise BadDataError("too few Training rows for a validation split")
+    if missing := [emotion for emotion, count in zip(EMOTIONS, learned.class_counts(), strict=True) if not count]:
+        raise BadDataError(f"no Training rows to learn {', '.join(missing)} from; give data with rows of all emotions")
     start = "" if resume else config.start  # a resumed run has left it behind
     for name in [*([start] if start else []), *names(config.teachers)]:
-        _require_withheld(Path(name), validation)
+        _require_withheld(Path(name), config, validation)
     # Before sharing: each process judges it by itself.
     deployed = build_model(config.width, config.dropout, seed=config.seed, mirror=config.mirror)
     if start:
@@ -91,16 +93,23 @@ def _begin(run: Run, resume: bool, part: int) -> bool:
     return True
 
 
-def _require_withheld(folder: Path, validation: Dataset) -> None:
-    """Raise BadDataError if that run may have learned from rows that this one is judged on.
+def _require_withheld(path: Path, config: TrainConfig, validation: Dataset) -> None:
+    """Raise BadDataError if the run in a folder, or the network in a file, may have learned from withheld rows.
 
     A TFLite file does not say; the shipped one was withheld the rows of the settings' defaults.
     """
-    if folder.suffix == ".tflite":
+    if path.suffix == ".tflite":
+        usual = TrainConfig()
+        if (config.validation_seed, config.validation_share) != (usual.validation_seed, usual.validation_share):
+            raise BadDataError(
+                f"{path}: this run withholds other rows than the shipped network was withheld, those of "
+                f"validation_seed={usual.validation_seed} and validation_share={usual.validation_share:g}; leave both "
+                "as they are, or give a run's folder"
+            )
         return
-    if len(np.setdiff1d(validation.rows, load_rows(folder / "validation_rows.npy"))):
+    if len(np.setdiff1d(validation.rows, load_rows(path / "validation_rows.npy"))):
         raise BadDataError(
-            f"{folder}: that run did not withhold the rows that this one is judged on; give both the same "
+            f"{path}: that run did not withhold the rows that this one is judged on; give both the same "
             "validation_seed and validation_share"
         )
 
@@ -208,6 +217,7 @@ class Epochs(keras.callbacks.Callback):
         _synchronize(self.model)
         run, logs = self._run, {} if logs is None else logs
         last = [as_numpy(weight) for weight in self.model.weights]
+        self._average.end_epoch(last)
         run.deployed.set_weights(self._average.weights if run.config.ema_momentum else last)
         logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         state = [as_numpy(variable) for variable in _state(self.model)]
