@@ -115,6 +115,15 @@ def _start_mosquitto(program: str, port: int) -> Started:
     )
     config.chmod(0o644)
     folder.chmod(0o755)  # started by root, mosquitto reads it as a user of its own
+    # Ends the broker when this process dies without a word: then nobody holds the other end of its input. It is there
+    # before the broker, so that none is left alone in the moment between.
+    watcher = subprocess.Popen(
+        ["sh", "-c", "read -r broker && { read -r _; kill $broker; }"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
     child = subprocess.Popen(
         [program, "-c", str(config)],
         stdin=subprocess.DEVNULL,
@@ -124,14 +133,9 @@ def _start_mosquitto(program: str, port: int) -> Started:
         env={name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"},  # it would answer systemd
         start_new_session=True,  # Ctrl-C ends the daemon first, which then says `stopped` through this broker
     )
-
-    # Ends the broker when this process dies without a word: then nobody holds the other end of its input.
-    watcher = subprocess.Popen(
-        ["sh", "-c", f"read _; kill {child.pid}"],
-        stdin=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    assert watcher.stdin is not None
+    watcher.stdin.write(f"{child.pid}\n")
+    watcher.stdin.flush()
 
     def stop() -> None:
         watcher.kill()
