@@ -79,5 +79,5 @@ class Upkeep:
     def _drop_damaged(self, file: EventFile) -> None:
         if file.damaged:
             count = file.remove(set(file.damaged))
-            self.damaged += count
             log.error("%s: damaged events dropped: %d", file.path, count)
+            self.damaged += count
