@@ -42,8 +42,9 @@ FINE_REACH = 0.3  # of its side
 
 # The search near a known face, at its size alone: sweeps tell when a face has become larger or smaller. At first hardly
 # beside its place, since most faces hardly move between two frames: OpenCV looks at nine windows there, at sixteen with
-# the second reach. On thirteen test clips and the built-in one that takes 0.6 of the time of beginning with the
-# sixteen, and misses 40 faces in place of 52; with four windows (0.03) it takes less, and misses more.
+# the second reach. On thirteen test clips that takes two thirds of the time of beginning with the sixteen (with the
+# built-in one, whose face moves fast, three quarters), and misses 40 faces in place of 52; with four windows (0.03) it
+# takes less, and misses more.
 FOLLOW_SIDE = 50  # px of the face; one for which the steps are single
 NEXT_TO = (0.04, 0.06)  # of its side
 

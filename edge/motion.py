@@ -29,22 +29,23 @@ def has_changed(before: Cells | None, now: Cells) -> bool:
 
     before: the cells of an earlier frame; None, or those of another resolution, means that all has changed.
     """
-    return before is None or before.shape != now.shape or cv2.countNonZero(_changes(before, now)) > STILL_CELLS
+    return cv2.countNonZero(_changes(before, now)) > STILL_CELLS
 
 
 def changed_part(before: Cells | None, now: Cells, frame: Frame) -> Box | None:
     """The box, in pixels of the frame, around all cells that changed; None if hardly any did, as `has_changed`."""
-    if not has_changed(before, now):
+    changes = _changes(before, now)
+    if cv2.countNonZero(changes) <= STILL_CELLS:
         return None
-    if before is None or before.shape != now.shape:
-        return frame.whole
-    column, row, columns, rows = cv2.boundingRect(_changes(before, now))
+    column, row, columns, rows = cv2.boundingRect(changes)
     width, height = frame.size
     left, right = column * width // now.shape[1], -(-(column + columns) * width // now.shape[1])
     top, bottom = row * height // now.shape[0], -(-(row + rows) * height // now.shape[0])
     return Box(left, top, right - left, bottom - top)
 
 
-def _changes(before: Cells, now: Cells) -> Cells:
+def _changes(before: Cells | None, now: Cells) -> Cells:
     """Zero where a cell stayed as it was."""
+    if before is None or before.shape != now.shape:
+        return np.full_like(now, 255)
     return np.asarray(cv2.inRange(cv2.absdiff(before, now), CELL_CHANGE, 255), np.uint8)  # type: ignore[call-overload]
