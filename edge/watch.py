@@ -12,6 +12,7 @@ import paho.mqtt.client as paho
 from edge.backoff import STEADY_S, Backoff
 from edge.config import MqttConfig
 from edge.connection import Connection, Dialer, passing_client_id
+from edge.console import shown
 from edge.errors import ServiceUnavailableError
 
 log = logging.getLogger(__name__)
@@ -114,9 +115,7 @@ class Subscriber:
 
     def take(self, topic: str, text: str) -> None:
         """A message, on the network's thread. Others than terminals take it in a way of their own."""
-        line = f"{topic} {text}" if self._raw else describe(topic, text)
-        # What a network sent must not steer a terminal.
-        self._write("".join(c if c.isprintable() else "�" for c in line))
+        self._write(shown(f"{topic} {text}" if self._raw else describe(topic, text)))
 
     def take_picture(self, topic: str, picture: bytes | bytearray) -> None:
         """Likewise, what somebody asked to see."""

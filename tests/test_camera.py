@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from conftest import wait_for
+from conftest import ROOT, as_ordinary_user, wait_for
 from edge import clip
 from edge.app import build_source
 from edge.camera import STOP_S, LatestFrame, is_live
@@ -260,12 +261,13 @@ def test_a_piece_of_a_recording_does_not_end_early(
     assert caplog.messages == []
 
 
-def test_what_may_not_be_read_is_told_as_such(tmp_path: Path, video: Path) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("root may read everything")
-    shutil.copy(video, tmp_path / "video.avi")
-    (tmp_path / "picture.png").write_bytes(b"")
-    for path in tmp_path.iterdir():
-        path.chmod(0)
-        with pytest.raises(BadDataError, match="cannot be read: Permission denied"):
-            frames_of(CameraConfig(source=str(path)))
+@pytest.mark.parametrize("name", ["video.avi", "picture.png"])
+def test_what_may_not_be_read_is_told_as_such(tmp_path: Path, video: Path, name: str) -> None:
+    shutil.copy(video, tmp_path / name)
+    (tmp_path / name).chmod(0)
+    command = [*as_ordinary_user(), sys.executable, "-m", "edge", "run", "--source", str(tmp_path / name)]
+    done = subprocess.run(
+        [*command, "--set", "mqtt.broker=null"], capture_output=True, text=True, cwd=ROOT, check=False, timeout=60
+    )
+    assert done.returncode == 65
+    assert "cannot be read: Permission denied" in done.stderr
