@@ -87,6 +87,28 @@ def test_old_bins_go_and_so_do_the_oldest_of_too_many(
     assert sqlite3.connect(path).execute("SELECT COUNT(*) FROM bins").fetchone()[0] <= 10
 
 
+def test_a_clock_that_was_ahead_stops_neither_the_history_nor_its_bounds(
+    tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, before, after = tmp_path / "history.sqlite", Fleet(), Fleet()
+    ahead = clock[0] = NOW + 31_536_000
+    with HistoryFile(path, before):
+        see(before, "front", ahead)
+    clock[0] = NOW
+    with HistoryFile(path, after):
+        see(after, "front", NOW)
+        assert series(after, "front", 900) == [0]
+    assert (FINE_S, NOW) in list(sqlite3.connect(path).execute("SELECT width, start FROM bins"))
+
+    monkeypatch.setattr(historyfile, "ROWS_MAX", 10)
+    monkeypatch.setattr(historyfile, "PRUNE_EVERY_S", 0.0)
+    with HistoryFile(path, fleet := Fleet()) as file:
+        file._save(ahead)
+        for number in range(40):
+            see(fleet, "front", NOW + COARSE_S * number)
+    assert sqlite3.connect(path).execute("SELECT COUNT(*) FROM bins").fetchone()[0] <= 10
+
+
 def test_what_the_broker_was_made_to_forget_is_forgotten_here(tmp_path: Path, clock: list[float]) -> None:
     path, before, after = tmp_path / "history.sqlite", Fleet(), Fleet()
     with HistoryFile(path, before):

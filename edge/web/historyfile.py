@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import sqlite3
 import threading
 import time
@@ -45,7 +46,7 @@ class HistoryFile:
         self._path, self._fleet = path, fleet
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="history", daemon=True)
-        self._saved_at = self._pruned_at = 0.0
+        self._saved_at, self._pruned_at = 0.0, -math.inf  # the second by a clock that nobody sets back
         self._problem: str | None = None
         self._forgotten: deque[tuple[str, str]] = deque(maxlen=CAMERAS_MAX)  # and the file still has them
 
@@ -115,9 +116,9 @@ class HistoryFile:
             with self._file:
                 self._file.executemany("DELETE FROM bins WHERE device = ? AND ? IN ('', camera)", self._forgotten)
                 self._file.executemany(f"REPLACE INTO bins VALUES ({places})", rows)
-                if now - self._pruned_at > PRUNE_EVERY_S:
+                if time.monotonic() - self._pruned_at > PRUNE_EVERY_S:
                     self._prune(now)
-                    self._pruned_at = now
+                    self._pruned_at = time.monotonic()
             self._saved_at, problem = now, None
             self._forgotten.clear()
         except sqlite3.Error as error:
