@@ -258,6 +258,39 @@ def test_a_network_that_cuts_or_swallows_is_told_and_taken_up_again(
     proxy.close()
 
 
+# What browsers do to a page behind another: no frame is drawn. Headless ones have no such page.
+HIDE = """() => {
+  window.drawn = window.requestAnimationFrame;
+  window.due = [];
+  window.requestAnimationFrame = (draw) => window.due.push(draw);
+  Object.defineProperty(document, "hidden", { value: true, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+  window.said = [];
+  const status = document.getElementById("try-status");
+  new MutationObserver(() => window.said.push(status.textContent)).observe(status, { childList: true });
+}"""
+SHOW = """() => {
+  window.requestAnimationFrame = window.drawn;
+  window.due.forEach(window.drawn);
+  delete document.hidden;
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def test_a_page_in_the_background_pauses_and_goes_on(browser: Browser, serve: Callable[..., Any]) -> None:
+    url, _ = serve(free_port())
+    page = browser.page(f"{url}try")
+    page.get_by_role("button", name="Start my camera").click()
+    page.locator("#try-faces caption").nth(1).wait_for()
+    page.evaluate(HIDE)
+    page.get_by_text("Paused while this page is in the background.").wait_for()
+    assert page.evaluate("window.said") == ["Paused while this page is in the background."]
+    page.evaluate(SHOW)
+    page.get_by_text("Reading faces.").wait_for()
+    page.locator("#try-faces caption").nth(1).wait_for()
+    assert browser.complaints == []
+
+
 def test_a_camera_that_is_taken_away_is_told(browser: Browser, serve: Callable[..., Any]) -> None:
     url, _ = serve(free_port())
     page = browser.page(f"{url}try")
