@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks.visitor import camera_flags, in_view, write_camera
-from conftest import Broker, Daemon, free_port, plain, wait_for
+from conftest import Broker, Daemon, Subscriber, free_port, plain, wait_for
 from edge import clip
 from edge.classifier import shipped_model
 from edge.draw import COLOURS
@@ -143,6 +143,18 @@ def test_a_device_is_seen_from_its_first_face_to_its_death(
     page.locator("[data-status=offline]").wait_for()
     page.get_by_text("No live faces").wait_for()
     assert browser.complaints == []
+
+
+def test_the_time_of_the_history_goes_on_while_nobody_is_seen(
+    browser: Browser, serve: Callable[..., Any], broker: Broker, subscribe: Callable[..., Subscriber]
+) -> None:
+    url, _ = serve(free_port())
+    subscribe(broker.port).publish("emotiond/pi/camera/status", "online")
+    page = browser.page(url)
+    page.locator(".chart svg").wait_for()
+    end = "() => getElement(document.querySelector('.chart .chart').id.slice(1)).chart.getOption().xAxis[0].max"
+    first = page.evaluate(end)
+    wait_for(lambda: page.evaluate(end) > first, "the chart's right end moves", LONG_S)
 
 
 def test_the_live_picture_is_shown_while_it_is_wished_for(
