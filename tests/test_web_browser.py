@@ -186,6 +186,25 @@ def test_the_live_picture_is_shown_while_it_is_wished_for(
     assert [text for text in browser.complaints if "404" not in text] == []
 
 
+def test_a_camera_that_was_not_chosen_is_not_looked_at(
+    browser: Browser, serve: Callable[..., Any], broker: Broker, subscribe: Callable[..., Subscriber]
+) -> None:
+    url, _ = serve(free_port())
+    viewer = subscribe(broker.port)
+    for device in ("attic", "pi"):
+        viewer.publish(f"emotiond/{device}/status", "online")
+        viewer.publish(f"emotiond/{device}/camera/status", "online")
+    page = browser.page(url)
+    page.get_by_role("heading", name="attic / camera").wait_for()
+    switch = page.get_by_role("switch", name="Live picture")
+    switch.click()
+    wait_for(lambda: viewer.texts("emotiond/attic/camera/look"), "a picture is asked for", LONG_S)
+    viewer.publish("emotiond/attic/status", "")
+    page.get_by_role("heading", name="pi / camera").wait_for()
+    wait_for(lambda: switch.get_attribute("aria-checked") == "false", "the switch is off", LONG_S)
+    assert viewer.texts("emotiond/pi/camera/look") == []
+
+
 def test_a_broker_that_goes_away_is_told_and_the_theme_is_kept(
     browser: Browser, serve: Callable[..., Any], start: Callable[..., Daemon], broker: Broker
 ) -> None:

@@ -56,6 +56,7 @@ class Cameras:
         for key in [key for key in self._cards if key not in views]:
             self._cards.pop(key)[0].delete()
         if self._chosen not in views:
+            self._picture.turn_off()
             self._chosen = next(iter(views), None)
         wanted = (self._filter.value or "").lower()
         for place, (key, view) in enumerate(views.items()):
