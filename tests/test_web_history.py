@@ -124,6 +124,20 @@ def test_what_the_broker_was_made_to_forget_is_forgotten_here(tmp_path: Path, cl
     assert sqlite3.connect(path).execute("SELECT COUNT(*) FROM bins").fetchone() == (0,)
 
 
+def test_what_was_forgotten_is_not_to_be_read_in_any_file(tmp_path: Path, clock: list[float]) -> None:
+    with HistoryFile(tmp_path / "history.sqlite", fleet := Fleet()) as file:
+        for camera in ("front", "garden"):
+            see(fleet, camera, NOW)
+        file._save(NOW)
+        assert b"garden" in (tmp_path / "history.sqlite").read_bytes()
+        fleet.take("emotiond/pi/garden/status", "", NOW)
+        file._save(NOW)
+        assert [path.name for path in tmp_path.iterdir() if b"garden" in path.read_bytes()] == []
+        see(fleet, "front", NOW + 20)
+    with HistoryFile(tmp_path / "history.sqlite", fleet := Fleet()):
+        assert series(fleet, "front") == [0]
+
+
 def test_a_file_that_is_in_use_or_is_none_of_ours_is_told(tmp_path: Path) -> None:
     with HistoryFile(tmp_path / "history.sqlite", Fleet()):
         with pytest.raises(ConfigError, match="database is locked; does another dashboard use it"):

@@ -84,6 +84,9 @@ class HistoryFile:
         try:
             with self._file:
                 self._file.execute("PRAGMA locking_mode=EXCLUSIVE")
+                # What is forgotten is to be read nowhere, also not in free pages, nor in the journal that stays open.
+                self._file.execute("PRAGMA secure_delete=ON")
+                self._file.execute("PRAGMA journal_mode=TRUNCATE")
                 self._file.execute(TABLE)
                 self._file.execute("DELETE FROM bins WHERE start < 0")  # takes the lock, for as long as we run
             if (problem := self._file.execute("PRAGMA quick_check(1)").fetchone()) != ("ok",):
