@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks.visitor import camera_flags, in_view, write_camera
-from conftest import Broker, Daemon, free_port, plain, wait_for
+from conftest import Broker, Daemon, Subscriber, free_port, plain, wait_for
 from edge import clip
 from edge.classifier import shipped_model
 from edge.draw import COLOURS
@@ -118,8 +118,11 @@ def test_a_device_is_seen_from_its_first_face_to_its_death(
     page.get_by_role("button", name="Dark / light").click()
     page.locator("body.body--dark").wait_for()
     assert faults(page) == []
-    page.set_viewport_size({"width": 360, "height": 740})
-    wait_for(lambda: page.evaluate("document.documentElement.scrollWidth") <= 360, "the page is a phone's", LONG_S)
+    for width in (360, 320):
+        page.set_viewport_size({"width": width, "height": 740})
+        page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width)
+        button = page.get_by_role("button", name="Dark / light").bounding_box()
+        assert button["x"] + button["width"] <= width
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.tagName") in ("A", "BUTTON")
 
@@ -140,6 +143,18 @@ def test_a_device_is_seen_from_its_first_face_to_its_death(
     page.locator("[data-status=offline]").wait_for()
     page.get_by_text("No live faces").wait_for()
     assert browser.complaints == []
+
+
+def test_the_time_of_the_history_goes_on_while_nobody_is_seen(
+    browser: Browser, serve: Callable[..., Any], broker: Broker, subscribe: Callable[..., Subscriber]
+) -> None:
+    url, _ = serve(free_port())
+    subscribe(broker.port).publish("emotiond/pi/camera/status", "online")
+    page = browser.page(url)
+    page.locator(".chart svg").wait_for()
+    end = "() => getElement(document.querySelector('.chart .chart').id.slice(1)).chart.getOption().xAxis[0].max"
+    first = page.evaluate(end)
+    wait_for(lambda: page.evaluate(end) > first, "the chart's right end moves", LONG_S)
 
 
 def test_the_live_picture_is_shown_while_it_is_wished_for(
@@ -169,6 +184,25 @@ def test_the_live_picture_is_shown_while_it_is_wished_for(
     page.locator("img.picture").wait_for(state="hidden")
     assert page.request.get(f"{url}picture?device=pi&camera=other").status == 404
     assert [text for text in browser.complaints if "404" not in text] == []
+
+
+def test_a_camera_that_was_not_chosen_is_not_looked_at(
+    browser: Browser, serve: Callable[..., Any], broker: Broker, subscribe: Callable[..., Subscriber]
+) -> None:
+    url, _ = serve(free_port())
+    viewer = subscribe(broker.port)
+    for device in ("attic", "pi"):
+        viewer.publish(f"emotiond/{device}/status", "online")
+        viewer.publish(f"emotiond/{device}/camera/status", "online")
+    page = browser.page(url)
+    page.get_by_role("heading", name="attic / camera").wait_for()
+    switch = page.get_by_role("switch", name="Live picture")
+    switch.click()
+    wait_for(lambda: viewer.texts("emotiond/attic/camera/look"), "a picture is asked for", LONG_S)
+    viewer.publish("emotiond/attic/status", "")
+    page.get_by_role("heading", name="pi / camera").wait_for()
+    wait_for(lambda: switch.get_attribute("aria-checked") == "false", "the switch is off", LONG_S)
+    assert viewer.texts("emotiond/pi/camera/look") == []
 
 
 def test_a_broker_that_goes_away_is_told_and_the_theme_is_kept(
@@ -256,6 +290,39 @@ def test_a_network_that_cuts_or_swallows_is_told_and_taken_up_again(
     page.get_by_text("Reading faces.").wait_for()
     page.locator("#try-faces caption").nth(1).wait_for()
     proxy.close()
+
+
+# What browsers do to a page behind another: no frame is drawn. Headless ones have no such page.
+HIDE = """() => {
+  window.drawn = window.requestAnimationFrame;
+  window.due = [];
+  window.requestAnimationFrame = (draw) => window.due.push(draw);
+  Object.defineProperty(document, "hidden", { value: true, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+  window.said = [];
+  const status = document.getElementById("try-status");
+  new MutationObserver(() => window.said.push(status.textContent)).observe(status, { childList: true });
+}"""
+SHOW = """() => {
+  window.requestAnimationFrame = window.drawn;
+  window.due.forEach(window.drawn);
+  delete document.hidden;
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def test_a_page_in_the_background_pauses_and_goes_on(browser: Browser, serve: Callable[..., Any]) -> None:
+    url, _ = serve(free_port())
+    page = browser.page(f"{url}try")
+    page.get_by_role("button", name="Start my camera").click()
+    page.locator("#try-faces caption").nth(1).wait_for()
+    page.evaluate(HIDE)
+    page.get_by_text("Paused while this page is in the background.").wait_for()
+    assert page.evaluate("window.said") == ["Paused while this page is in the background."]
+    page.evaluate(SHOW)
+    page.get_by_text("Reading faces.").wait_for()
+    page.locator("#try-faces caption").nth(1).wait_for()
+    assert browser.complaints == []
 
 
 def test_a_camera_that_is_taken_away_is_told(browser: Browser, serve: Callable[..., Any]) -> None:

@@ -118,6 +118,22 @@ def test_history_has_means_per_bin_and_gaps_where_nobody_was() -> None:
     assert len(history.series(NOW + 100, 86_400)) == 1  # one coarse bin
 
 
+def test_a_clock_that_was_ahead_takes_nothing_from_what_is_seen_once_it_is_right(fleet: Fleet) -> None:
+    fleet.take("emotiond/pi/front/faces", faces(1), NOW + 86_400)
+    (view,) = fleet.cameras()
+    assert view.live_faces(NOW) == []
+    for seconds in (0, 2, 40):
+        fleet.take("emotiond/pi/front/faces", faces(1), NOW + seconds)
+    for span_s, starts in ((900, [0, 10, 40]), (604_800, [0])):
+        assert [at - NOW for at, _ in view.history.series(NOW + 40, span_s)] == starts
+    assert [at - NOW for at, means in view.history.series(NOW + 86_400, 900) if means] == [86_400]
+
+    history = History()
+    for number in (*range(100_000, 110_000), *range(10_000)):
+        history.add(NOW + 300 * number, [0.5] * 7)
+    assert len([means for _, means in history.series(NOW + 300 * 9_999, 604_800) if means]) == 604_800 // 300
+
+
 def test_history_is_bounded() -> None:
     history = History()
     for minute in range(10 * 24 * 60):

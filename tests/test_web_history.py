@@ -1,5 +1,6 @@
 """The history outlives the dashboard: in a file that is bounded, and told of when it cannot be used."""
 
+import contextlib
 import json
 import logging
 import os
@@ -86,6 +87,28 @@ def test_old_bins_go_and_so_do_the_oldest_of_too_many(
     assert sqlite3.connect(path).execute("SELECT COUNT(*) FROM bins").fetchone()[0] <= 10
 
 
+def test_a_clock_that_was_ahead_stops_neither_the_history_nor_its_bounds(
+    tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, before, after = tmp_path / "history.sqlite", Fleet(), Fleet()
+    ahead = clock[0] = NOW + 31_536_000
+    with HistoryFile(path, before):
+        see(before, "front", ahead)
+    clock[0] = NOW
+    with HistoryFile(path, after):
+        see(after, "front", NOW)
+        assert series(after, "front", 900) == [0]
+    assert (FINE_S, NOW) in list(sqlite3.connect(path).execute("SELECT width, start FROM bins"))
+
+    monkeypatch.setattr(historyfile, "ROWS_MAX", 10)
+    monkeypatch.setattr(historyfile, "PRUNE_EVERY_S", 0.0)
+    with HistoryFile(path, fleet := Fleet()) as file:
+        file._save(ahead)
+        for number in range(40):
+            see(fleet, "front", NOW + COARSE_S * number)
+    assert sqlite3.connect(path).execute("SELECT COUNT(*) FROM bins").fetchone()[0] <= 10
+
+
 def test_what_the_broker_was_made_to_forget_is_forgotten_here(tmp_path: Path, clock: list[float]) -> None:
     path, before, after = tmp_path / "history.sqlite", Fleet(), Fleet()
     with HistoryFile(path, before):
@@ -101,6 +124,20 @@ def test_what_the_broker_was_made_to_forget_is_forgotten_here(tmp_path: Path, cl
     assert sqlite3.connect(path).execute("SELECT COUNT(*) FROM bins").fetchone() == (0,)
 
 
+def test_what_was_forgotten_is_not_to_be_read_in_any_file(tmp_path: Path, clock: list[float]) -> None:
+    with HistoryFile(tmp_path / "history.sqlite", fleet := Fleet()) as file:
+        for camera in ("front", "garden"):
+            see(fleet, camera, NOW)
+        file._save(NOW)
+        assert b"garden" in (tmp_path / "history.sqlite").read_bytes()
+        fleet.take("emotiond/pi/garden/status", "", NOW)
+        file._save(NOW)
+        assert [path.name for path in tmp_path.iterdir() if b"garden" in path.read_bytes()] == []
+        see(fleet, "front", NOW + 20)
+    with HistoryFile(tmp_path / "history.sqlite", fleet := Fleet()):
+        assert series(fleet, "front") == [0]
+
+
 def test_a_file_that_is_in_use_or_is_none_of_ours_is_told(tmp_path: Path) -> None:
     with HistoryFile(tmp_path / "history.sqlite", Fleet()):
         with pytest.raises(ConfigError, match="database is locked; does another dashboard use it"):
@@ -113,6 +150,51 @@ def test_a_file_that_is_in_use_or_is_none_of_ours_is_told(tmp_path: Path) -> Non
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path, timeout=LONG_S)
     assert (done.returncode, done.stdout) == (78, "")
     assert done.stderr == "emotiond: --history missing/history.sqlite: No such file or directory\n"
+
+
+DAMAGE = {
+    "a count of nobody": "UPDATE bins SET count = 0 WHERE camera = 'front'",
+    "a text for a number": "UPDATE bins SET happy = 'x' WHERE camera = 'front'",
+    "no number": "UPDATE bins SET start = 'x', happy = NULL WHERE camera = 'front'",
+    "endless": "UPDATE bins SET happy = 9e999 WHERE camera = 'front'",
+    "not UTF-8": "UPDATE bins SET camera = CAST(x'ff41' AS TEXT) WHERE camera = 'front'",
+}
+
+
+@pytest.mark.parametrize("change", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_row_costs_that_row_alone(tmp_path: Path, clock: list[float], change: str) -> None:
+    path, before, after = tmp_path / "history.sqlite", Fleet(), Fleet()
+    with HistoryFile(path, before):
+        for camera in ("front", "garden"):
+            see(before, camera, NOW)
+    with contextlib.closing(sqlite3.connect(path)) as file, file:
+        file.execute(change)
+    with HistoryFile(path, after):
+        assert series(after, "front") == []
+        assert series(after, "garden") == [0]
+
+
+@pytest.mark.parametrize("at", [0, 4096, 3 * 4096], ids=["its head", "a root", "rows"])
+def test_a_damaged_file_is_put_aside_and_the_dashboard_starts(
+    tmp_path: Path, start: Callable[..., Daemon], broker: Broker, clock: list[float], at: int
+) -> None:
+    path, before = tmp_path / "history.sqlite", Fleet()
+    with HistoryFile(path, before):
+        for number in range(400):
+            see(before, f"camera {number}", NOW)
+    content = bytearray(path.read_bytes())
+    content[at : at + 4096] = bytes(4096)  # as a power cut leaves pages
+    path.write_bytes(content)
+    options = ["--set", "mqtt.broker=127.0.0.1", "--set", f"mqtt.port={broker.port}"]
+    web = start("web", "--port", str(free_port()), *options, env={"STATE_DIRECTORY": str(tmp_path)})
+    assert web.process.stdout is not None
+    assert web.process.stdout.readline().startswith("http://")
+    web.process.terminate()
+    code, _, log = web.finish(LONG_S)
+    assert code == 0
+    assert f"--history {path} is damaged" in log
+    assert path.with_name("history.sqlite.damaged").read_bytes() == content
+    assert sqlite3.connect(path).execute("SELECT COUNT(*) FROM bins").fetchone() == (0,)
 
 
 def test_nobody_else_may_read_it(tmp_path: Path, lax_umask) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -114,6 +115,18 @@ def test_a_network_that_is_taken_away_is_told_to_who_tries_it_and_in_the_log(
     log = page.process.communicate(timeout=LONG_S)[1]
     assert f"emotiond: Try it: model.path: {network}: cannot be read: No such file or directory\n" in log
     assert "Traceback" not in log
+
+
+def test_who_sends_no_picture_gives_the_place_to_others(web: Callable[..., Web]) -> None:
+    address = f"ws://127.0.0.1:{web().port}/try/frames"
+    for _ in range(2):
+        with contextlib.ExitStack() as idle:
+            sockets = [idle.enter_context(websocket.connect(address, open_timeout=LONG_S)) for _ in range(5)]
+            with pytest.raises(Exception, match="1013"):  # all places are taken
+                sockets[4].recv(timeout=LONG_S)
+            for socket in sockets[:4]:
+                with pytest.raises(Exception, match="4408"):
+                    socket.recv(timeout=LONG_S)
 
 
 def test_a_password_is_asked_for(web: Callable[..., Web], tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from nicegui import ui
 from edge.config import MqttConfig
 from edge.labels import EMOTIONS
 from edge.web import render
-from edge.web.fleet import SPANS_S, CameraView, Fleet
+from edge.web.fleet import FINE_S, SPANS_S, CameraView, Fleet
 from edge.web.pictures import Pictures
 
 REFRESH_S = 0.15  # an event is to be seen within a quarter of a second
@@ -56,6 +56,7 @@ class Cameras:
         for key in [key for key in self._cards if key not in views]:
             self._cards.pop(key)[0].delete()
         if self._chosen not in views:
+            self._picture.turn_off()
             self._chosen = next(iter(views), None)
         wanted = (self._filter.value or "").lower()
         for place, (key, view) in enumerate(views.items()):
@@ -183,7 +184,7 @@ class _History:
         now = time.time()
         with self._fleet.lock:
             series = self._view.history.series(now, SPANS_S[self._span])
-        state = (self._view, self._span, series)
+        state = (self._view, self._span, series, now // FINE_S)  # its time goes on also while nobody is seen
         if state == self._shown:
             return
         self._shown = state

@@ -3,9 +3,11 @@
 import contextlib
 import threading
 from array import array
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 from edge.labels import EMOTIONS
@@ -51,25 +53,37 @@ class History:
     def add(self, at: float, scores: list[float]) -> None:
         """The scores of one face at a time, in s."""
         for width, bins in self._bins.items():
-            start = at // width * width
-            if not bins or bins[-1][0] < start:
-                bins.append(array("d", [start, 0.0, *[0.0] * len(EMOTIONS)]))
-            last = bins[-1]
-            last[1] += 1
+            bin_ = _bin_from(bins, at // width * width)
+            bin_[1] += 1
             for index, value in enumerate(scores, 2):
-                last[index] += value
+                bin_[index] += value
 
     def series(self, now: float, span_s: int) -> list[tuple[float, list[float] | None]]:
         """Start of bin and mean scores over the last `span_s`; None stands where nobody was seen, so lines break."""
         width = FINE_S if span_s <= 3600 else COARSE_S
         series: list[tuple[float, list[float] | None]] = []
         for start, count, *sums in list(self._bins[width]):
-            if start < now - span_s:
+            if not now - span_s <= start <= now:
                 continue
             if series and start - series[-1][0] > width:
                 series.append((series[-1][0] + width, None))
             series.append((start, [value / count for value in sums]))
         return series
+
+
+def _bin_from(bins: "deque[array[float]]", start: float) -> "array[float]":
+    """The bin that begins there. Those of a clock that was ahead stay behind it, unless room is short."""
+    place = bisect_right(bins, start, key=itemgetter(0))
+    if place and bins[place - 1][0] == start:
+        return bins[place - 1]
+    if len(bins) == bins.maxlen:
+        if place < len(bins):
+            bins.pop()
+        else:
+            bins.popleft()
+            place -= 1
+    bins.insert(place, array("d", [start, 0.0, *[0.0] * len(EMOTIONS)]))
+    return bins[place]
 
 
 @dataclass(slots=True)
@@ -108,11 +122,11 @@ class CameraView:
 
     def live_picture(self, now: float) -> bytes:
         """Empty when none came lately."""
-        return self.picture if self.status == "online" and now - self.picture_at < PICTURE_STALE_S else b""
+        return self.picture if self.status == "online" and abs(now - self.picture_at) < PICTURE_STALE_S else b""
 
     def live_faces(self, now: float) -> list[dict[str, Any]]:
         """The faces in view; none when messages have stopped."""
-        return self.faces if self.status == "online" and now - self.faces_at < STALE_S else []
+        return self.faces if self.status == "online" and abs(now - self.faces_at) < STALE_S else []
 
 
 class Fleet:

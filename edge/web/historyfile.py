@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import sqlite3
 import threading
 import time
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 SAVE_EVERY_S = 30.0  # what a `kill -9` costs at most
 PRUNE_EVERY_S = 3600.0
 ROWS_MAX = 500_000  # about 50 MB; a camera that always sees somebody has 2,400
+MAGIC = b"SQLite format 3\0"
 KEY = ("device", "camera", "width", "start")
 COLUMNS = (*KEY, "count", *EMOTIONS)
 TABLE = f"""CREATE TABLE IF NOT EXISTS bins (device TEXT, camera TEXT, width INTEGER, start INTEGER, count INTEGER,
@@ -35,15 +37,16 @@ def default_path() -> Path | None:
 class HistoryFile:
     """Fills the fleet's histories from a file, and saves what is new every `SAVE_EVERY_S` while it is entered.
 
-    What is older than the longest span shown goes, and past `ROWS_MAX` the oldest. Raises ConfigError for a file that
-    cannot be used; a disk that takes nothing later is told in the log, and what it did not take is tried again.
+    What is older than the longest span shown goes, and past `ROWS_MAX` the oldest. A damaged file is put aside. Raises
+    ConfigError for a file that cannot be used; a disk that takes nothing later is told in the log, and what it did not
+    take is tried again.
     """
 
     def __init__(self, path: Path, fleet: Fleet) -> None:
         self._path, self._fleet = path, fleet
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="history", daemon=True)
-        self._saved_at = self._pruned_at = 0.0
+        self._saved_at, self._pruned_at = 0.0, -math.inf  # the second by a clock that nobody sets back
         self._problem: str | None = None
         self._forgotten: deque[tuple[str, str]] = deque(maxlen=CAMERAS_MAX)  # and the file still has them
 
@@ -51,13 +54,16 @@ class HistoryFile:
         try:
             make_file(self._path)
             self._path.open("ab").close()  # says better than sqlite what is wrong
-            self._file = sqlite3.connect(self._path, timeout=1, check_same_thread=False)
-            with self._file:
-                self._file.execute("PRAGMA locking_mode=EXCLUSIVE")
-                self._file.execute(TABLE)
-                self._file.execute("DELETE FROM bins WHERE start < 0")  # takes the lock, for as long as we run
-            keep_private(self._path)  # not before it is known to be ours
-            self._load(time.time())
+            try:
+                self._open()
+            except sqlite3.DatabaseError as error:
+                # Damage is no OperationalError. What never was a database may be somebody's text.
+                if isinstance(error, sqlite3.OperationalError) or not _was_a_database(self._path):
+                    raise
+                log.error("--history %s is damaged (%s): put aside, a new one is begun", self._path, error)
+                _put_aside(self._path)
+                make_file(self._path)
+                self._open()
         except OSError as error:
             raise ConfigError(f"--history {self._path}: {error.strerror or error}") from None
         except sqlite3.Error as error:
@@ -72,11 +78,30 @@ class HistoryFile:
         self._save(time.time())
         self._file.close()
 
+    def _open(self) -> None:
+        self._file = sqlite3.connect(self._path, timeout=1, check_same_thread=False)
+        self._file.text_factory = _text
+        try:
+            with self._file:
+                self._file.execute("PRAGMA locking_mode=EXCLUSIVE")
+                # What is forgotten is to be read nowhere, also not in free pages, nor in the journal that stays open.
+                self._file.execute("PRAGMA secure_delete=ON")
+                self._file.execute("PRAGMA journal_mode=TRUNCATE")
+                self._file.execute(TABLE)
+                self._file.execute("DELETE FROM bins WHERE start < 0")  # takes the lock, for as long as we run
+            if (problem := self._file.execute("PRAGMA quick_check(1)").fetchone()) != ("ok",):
+                raise sqlite3.DatabaseError(*problem)
+            keep_private(self._path)  # not before it is known to be ours
+            self._load(time.time())
+        except BaseException:
+            self._file.close()
+            raise
+
     def _load(self, now: float) -> None:
         rows = self._file.execute(f"SELECT {', '.join(COLUMNS)} FROM bins ORDER BY start")
         histories: dict[tuple[str, str], History] = {}
         for device, camera, width, *values in rows:
-            if width in SPAN_OF_BIN_S and values[0] > now - SPAN_OF_BIN_S[width]:
+            if width in SPAN_OF_BIN_S and _whole(*values) and values[0] > now - SPAN_OF_BIN_S[width]:
                 histories.setdefault((device, camera), History()).put(width, array("d", values))
         self._fleet.remember(histories)
         self._saved_at = now
@@ -94,9 +119,9 @@ class HistoryFile:
             with self._file:
                 self._file.executemany("DELETE FROM bins WHERE device = ? AND ? IN ('', camera)", self._forgotten)
                 self._file.executemany(f"REPLACE INTO bins VALUES ({places})", rows)
-                if now - self._pruned_at > PRUNE_EVERY_S:
+                if time.monotonic() - self._pruned_at > PRUNE_EVERY_S:
                     self._prune(now)
-                    self._pruned_at = now
+                    self._pruned_at = time.monotonic()
             self._saved_at, problem = now, None
             self._forgotten.clear()
         except sqlite3.Error as error:
@@ -112,6 +137,31 @@ class HistoryFile:
         if count > ROWS_MAX:
             oldest_kept = self._file.execute("SELECT start FROM bins ORDER BY start DESC LIMIT 1 OFFSET ?", (ROWS_MAX,))
             self._file.execute("DELETE FROM bins WHERE start <= ?", oldest_kept.fetchone())
+
+
+def _text(raw: bytes) -> str:
+    """By sqlite's own way one byte that is not UTF-8 ends the reading of all rows; here it is of an unknown camera."""
+    return raw.decode(errors="replace")
+
+
+def _whole(start: object, count: object, *sums: object) -> bool:
+    """Whether we can have written a row: the database's own checks do not look into the columns."""
+    if not isinstance(start, int) or not isinstance(count, int):
+        return False
+    return count > 0 and all(isinstance(value, float) and 0 <= value <= count for value in sums)
+
+
+def _was_a_database(path: Path) -> bool:
+    """By its first bytes, which are zeros where a power cut took them."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) in (MAGIC, bytes(len(MAGIC)))
+
+
+def _put_aside(path: Path) -> None:
+    """Rename a damaged database and its journal, over one that was put aside before."""
+    for suffix in ("", "-journal"):
+        with contextlib.suppress(FileNotFoundError):
+            Path(f"{path}{suffix}").replace(f"{path}.damaged{suffix}")
 
 
 def kept(path: Path | None, fleet: Fleet) -> contextlib.AbstractContextManager[object]:

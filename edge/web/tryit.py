@@ -22,9 +22,11 @@ from edge.records import Frame
 log = logging.getLogger(__name__)
 
 SESSIONS_MAX = 4  # each has a pipeline of its own
+IDLE_S = 10.0  # without a picture; then the place is another's. Pages in the background send none
 SIDE_MAX = 1280  # px; what the page sends is smaller
 BUSY, BAD_DATA = 1013, 1003  # RFC 6455 and IANA's list: try again later, unsupported data
 CANNOT_READ = 4500  # of our own, known to try.js: 1011 may also be a connection that was slow, which is worth a retry
+IDLE = 4408  # likewise: the page goes on when it is looked at again
 JPEG = b"\xff\xd8"  # what the page sends; of other kinds, a few bytes may claim much memory
 
 
@@ -61,13 +63,15 @@ async def _serve(connection: WebSocket, config: Config) -> None:
         await _answer(connection, config)
     except BadDataError:
         await connection.close(BAD_DATA, "not a picture")
+    except asyncio.TimeoutError:
+        await connection.close(IDLE, "no picture came")
     except ConfigError as error:  # the network's file was good at the start, and is no more
         log.warning("Try it: %s", error)
         await connection.close(CANNOT_READ, "the server cannot read faces")
 
 
 async def _answer(connection: WebSocket, config: Config) -> None:
-    """Read faces until the visitor leaves. Raises BadDataError for what is no picture, ConfigError."""
+    """Read faces until the visitor leaves. Raises asyncio.TimeoutError, BadDataError for no picture, ConfigError."""
     loop = asyncio.get_running_loop()
     # One thread: the pictures of a visitor are looked at in their order, and nobody else waits for them.
     with ThreadPoolExecutor(1, thread_name_prefix="try") as thread, build_search(config) as search:
@@ -79,8 +83,8 @@ async def _answer(connection: WebSocket, config: Config) -> None:
 
 
 async def _received(connection: WebSocket) -> bytes:
-    """What came; empty for a text. Raises WebSocketDisconnect."""
-    message = await connection.receive()
+    """What came; empty for a text. Raises WebSocketDisconnect, asyncio.TimeoutError."""
+    message = await asyncio.wait_for(connection.receive(), IDLE_S)
     if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect(message["code"])
     return message.get("bytes") or b""

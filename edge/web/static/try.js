@@ -1,7 +1,7 @@
 // The visitor's camera: one picture at a time goes out, and the next when its answer is there.
 (() => {
   const WIDTH = 640, QUALITY = 0.8, RETRY_MAX_MS = 5000, ANSWER_MAX_MS = 5000;
-  const CANNOT_READ = 4500;  // edge/web/tryit.py
+  const CANNOT_READ = 4500, IDLE = 4408;  // edge/web/tryit.py
   const at = (id) => document.getElementById("try-" + id);
   let stream = null, video = null, socket = null, retryMs = 500, faces = [], times = [], trips = [];
 
@@ -60,7 +60,7 @@
   }
 
   function connect() {
-    if (!stream) return;
+    if (!stream || socket) return;
     const scheme = location.protocol === "https:" ? "wss://" : "ws://";
     const mine = socket = new WebSocket(scheme + location.host + "/try/frames");
     let takenAt = 0, patience;
@@ -74,16 +74,19 @@
       }
       clear();
       say(code === 1013 ? "The server is busy: others are trying it now. Waiting for a place…"
+        : code === IDLE ? "Paused while this page is in the background."
         : "The connection to the server is lost. Trying again…");
-      setTimeout(connect, retryMs);
+      if (document.hidden) document.addEventListener("visibilitychange", connect, { once: true });
+      else setTimeout(connect, retryMs);
       retryMs = Math.min(2 * retryMs, RETRY_MAX_MS);
       mine.close();
     };
-    // A network that swallows everything closes nothing.
+    // A network that swallows everything closes nothing. Of a page in the background no picture is due, and no answer.
     const wait = () => { clearTimeout(patience); patience = setTimeout(lose, ANSWER_MAX_MS); };
     const shot = document.createElement("canvas");
     const send = () => {
       if (!video || mine.readyState !== WebSocket.OPEN) return;
+      wait();
       const now = performance.now();
       shot.width = WIDTH;
       shot.height = Math.round((WIDTH * video.videoHeight) / video.videoWidth) || 480;
@@ -95,10 +98,10 @@
       }, "image/jpeg", QUALITY);
     };
     wait();
-    mine.onopen = () => { retryMs = 500; wait(); say("Reading faces."); send(); };
+    mine.onopen = () => { retryMs = 500; say("Reading faces."); send(); };
     mine.onmessage = (message) => {
       if (socket !== mine) return;
-      wait();
+      clearTimeout(patience);
       const now = performance.now();
       faces = JSON.parse(message.data).faces;
       trips = [...trips.slice(-199), now - takenAt];
