@@ -27,6 +27,7 @@ from edge.golden import NAME as GOLDEN
 from edge.golden import prove
 from edge.labels import EMOTIONS
 from edge.minisign import PublicKey
+from edge.output import named
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +159,11 @@ class Store:
             if current is not None and bundle.version <= current.version and not downgrade:
                 raise UsageError(f"{bundle}: not newer than what is installed, {current}; --downgrade takes it")
             place = Path(tempfile.mkdtemp(prefix=f"{bundle.version}-{bundle.model_id}-", dir=self._folder))
-            _write(bundle, place)
+            try:
+                _write(bundle, place)
+            except BaseException:
+                shutil.rmtree(place, ignore_errors=True)  # a full disk needs the room
+                raise
             place.chmod(0o755)  # the daemon is another user
             self._point(place.name, previous)
 
@@ -209,15 +214,20 @@ class Store:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            before = os.umask(0o022)  # the daemon is another user
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+            finally:
+                os.umask(before)
             with (self._folder / ".lock").open("w") as lock:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     raise UsageError(f"{self._folder}: another install is under way") from None
                 yield
-        except PermissionError as error:
-            raise ConfigError(f"model.folder: {error.filename}: {error.strerror}; as root?") from None
+        except OSError as error:
+            advice = "; as root?" if isinstance(error, PermissionError) else ""
+            raise ConfigError(f"model.folder: {error.filename or self._folder}: {error.strerror}{advice}") from None
 
 
 def _read(path: Path, most: int) -> bytes:
@@ -233,7 +243,7 @@ def _read(path: Path, most: int) -> bytes:
 
 def _write(bundle: Bundle, folder: Path) -> None:
     for name, content in bundle.files.items():
-        with (folder / name).open("wb") as file:
+        with named(folder / name), (folder / name).open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
