@@ -103,13 +103,13 @@ def _prove_spool(config: Config) -> str:
     folder = state_folder(config.spool)
     if folder is None:
         return "events wait in memory only (spool.folder: null)"
-    if not (folder / EVENTS).exists():
-        # Not made here: it would be the user's who checks, root's perhaps, and not the daemon's.
-        there = next(place for place in (folder, *folder.parents) if place.exists())
-        if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-            raise ConfigError(f"spool.folder: {folder}: cannot be used: {there} is no folder to write to")
-        return f"{folder}, 0 events wait"
     try:
+        if not (folder / EVENTS).exists():
+            # Not made here: it would be the user's who checks, root's perhaps, and not the daemon's.
+            there = next(place for place in (folder, *folder.parents) if place.exists())
+            if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+                raise ConfigError(f"spool.folder: {folder}: cannot be used: {there} is no folder to write to")
+            return f"{folder}, 0 events wait"
         file = EventFile(folder)
     except InUseError:
         return f"{folder}, in use by a running emotiond"

@@ -51,6 +51,9 @@ def test_the_embedded_broker_is_proved_too(start) -> None:
     [
         (["--source", "nowhere.mkv"], ["camera"], 66),
         (["--set", "model.path=nowhere"], ["model"], 78),
+        (["--set", f"model.folder=/{'x' * 300}"], ["model"], 78),
+        (["--set", f"detector.cascade=/{'x' * 300}"], ["detector"], 78),
+        (["--set", f"spool.folder=/{'x' * 300}"], ["spool"], 78),
         (["--set", "mqtt.broker=127.0.0.1", "--set", "mqtt.port=9"], ["broker"], 69),
         (["--source", "97", "--set", "camera.timeout_s=1", "--set", "mqtt.port=9", "--set", "mqtt.broker=127.0.0.1"],
          ["camera", "broker"], 69),
