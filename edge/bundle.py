@@ -138,7 +138,7 @@ class Store:
             raise ConfigError("model.folder: not set; it says where bundles are installed, e.g. /opt/emotiond/models")
         if config.path is not None:
             raise ConfigError("model.path: set, so an installed bundle would not be used; remove it")
-        self._folder = config.folder
+        self._folder, self._config = config.folder, config
 
     def current(self) -> Bundle | None:
         """The installed bundle; None: the network that comes with emotiond. Raises BadDataError for a damaged one."""
@@ -168,11 +168,17 @@ class Store:
             self._point(place.name, previous)
 
     def rollback(self) -> Bundle | None:
-        """Change `current` and `previous` about; returns what is current then. Raises UsageError."""
+        """Change `current` and `previous` about; returns what is current then.
+
+        Raises UsageError if nothing was installed, BadDataError if what is kept from before cannot be used any more.
+        """
         with self._locked():
             current, previous = self._target(INSTALLED), self._target(PREVIOUS)
             if current is None and previous is None:
                 raise UsageError(f"{self._folder}: nothing was installed: there is nothing to roll back")
+            if previous is not None:  # it lay there for long: a start with a damaged one would end the service
+                self._bundle(PREVIOUS)
+                _prove(self._folder / PREVIOUS, self._config, str(self._folder / PREVIOUS))
             self._point(previous, current)
         return self.current()
 

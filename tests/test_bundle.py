@@ -180,6 +180,23 @@ def test_a_sound_bundle_can_be_installed_over_a_damaged_one(make, model, used, t
     assert used() == network_id(three)
 
 
+def test_a_damaged_bundle_is_not_rolled_back_to(make, model, used, tmp_path: Path) -> None:
+    one, two = make(1), make(2)
+    assert model("install", one)[0] == 0
+    assert model("install", two)[0] == 0
+    kept = (tmp_path / "store/previous").resolve()
+    network = (kept / "int8.tflite").read_bytes()
+    for damage in (network[:-1], network[:1000] + bytes(1000) + network[2000:], b""):
+        (kept / "int8.tflite").write_bytes(damage)
+        code, out, err = model("rollback")
+        assert (code, out, err.count("\n")) == (65, "", 1)
+        assert err.startswith(f"emotiond: {tmp_path}/store/previous: int8.tflite: ")
+    shutil.rmtree(kept)
+    code, _, err = model("rollback")
+    assert (code, f"{tmp_path}/store/previous: " in err, "No such file" in err) == (65, True, True)
+    assert used() == network_id(two), "what was sound goes on"
+
+
 def test_nothing_unsigned_without_a_flag(make, model, used, signer: Signer) -> None:
     bundle = make(1)
     signature = bundle.with_name(bundle.name + ".minisig")
