@@ -60,6 +60,8 @@ def _proofs(config: Config) -> Iterator[tuple[str, Callable[[], str]]]:
             yield f"detector{which}", partial(_prove_detector, one)
         yield f"camera{which}", partial(_prove_camera, config, one.camera)
     yield "spool", lambda: _prove_spool(config)
+    if config.metrics.file is not None or config.metrics.http_port is not None:
+        yield "metrics", lambda: _prove_metrics(config)
     yield "broker", lambda: _prove_broker(config)
 
 
@@ -117,6 +119,15 @@ def _prove_spool(config: Config) -> str:
         raise ConfigError(f"spool.folder: {folder}: cannot be used: {error}") from None
     file.close()
     return f"{folder}, {file.count} events wait"
+
+
+def _prove_metrics(config: Config) -> str:
+    import edge.metrics  # noqa: F401 - of an extra: without it the daemon does not start
+
+    # Not listened: the port may be that of the daemon that runs.
+    file, port = config.metrics.file, config.metrics.http_port
+    places = [str(file)] * (file is not None) + [f"{config.metrics.http_host}:{port}"] * (port is not None)
+    return f"to {', '.join(places)}"
 
 
 def _prove_broker(config: Config) -> str:
