@@ -27,6 +27,7 @@ from edge.golden import NAME as GOLDEN
 from edge.golden import prove
 from edge.labels import EMOTIONS
 from edge.minisign import PublicKey
+from edge.output import named
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +138,7 @@ class Store:
             raise ConfigError("model.folder: not set; it says where bundles are installed, e.g. /opt/emotiond/models")
         if config.path is not None:
             raise ConfigError("model.path: set, so an installed bundle would not be used; remove it")
-        self._folder = config.folder
+        self._folder, self._config = config.folder, config
 
     def current(self) -> Bundle | None:
         """The installed bundle; None: the network that comes with emotiond. Raises BadDataError for a damaged one."""
@@ -158,16 +159,26 @@ class Store:
             if current is not None and bundle.version <= current.version and not downgrade:
                 raise UsageError(f"{bundle}: not newer than what is installed, {current}; --downgrade takes it")
             place = Path(tempfile.mkdtemp(prefix=f"{bundle.version}-{bundle.model_id}-", dir=self._folder))
-            _write(bundle, place)
+            try:
+                _write(bundle, place)
+            except BaseException:
+                shutil.rmtree(place, ignore_errors=True)  # a full disk needs the room
+                raise
             place.chmod(0o755)  # the daemon is another user
             self._point(place.name, previous)
 
     def rollback(self) -> Bundle | None:
-        """Change `current` and `previous` about; returns what is current then. Raises UsageError."""
+        """Change `current` and `previous` about; returns what is current then.
+
+        Raises UsageError if nothing was installed, BadDataError if what is kept from before cannot be used any more.
+        """
         with self._locked():
             current, previous = self._target(INSTALLED), self._target(PREVIOUS)
             if current is None and previous is None:
                 raise UsageError(f"{self._folder}: nothing was installed: there is nothing to roll back")
+            if previous is not None:  # it lay there for long: a start with a damaged one would end the service
+                self._bundle(PREVIOUS)
+                _prove(self._folder / PREVIOUS, self._config, str(self._folder / PREVIOUS))
             self._point(previous, current)
         return self.current()
 
@@ -209,15 +220,20 @@ class Store:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            before = os.umask(0o022)  # the daemon is another user
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+            finally:
+                os.umask(before)
             with (self._folder / ".lock").open("w") as lock:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     raise UsageError(f"{self._folder}: another install is under way") from None
                 yield
-        except PermissionError as error:
-            raise ConfigError(f"model.folder: {error.filename}: {error.strerror}; as root?") from None
+        except OSError as error:
+            advice = "; as root?" if isinstance(error, PermissionError) else ""
+            raise ConfigError(f"model.folder: {error.filename or self._folder}: {error.strerror}{advice}") from None
 
 
 def _read(path: Path, most: int) -> bytes:
@@ -233,7 +249,7 @@ def _read(path: Path, most: int) -> bytes:
 
 def _write(bundle: Bundle, folder: Path) -> None:
     for name, content in bundle.files.items():
-        with (folder / name).open("wb") as file:
+        with named(folder / name), (folder / name).open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

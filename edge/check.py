@@ -60,6 +60,8 @@ def _proofs(config: Config) -> Iterator[tuple[str, Callable[[], str]]]:
             yield f"detector{which}", partial(_prove_detector, one)
         yield f"camera{which}", partial(_prove_camera, config, one.camera)
     yield "spool", lambda: _prove_spool(config)
+    if config.metrics.file is not None or config.metrics.http_port is not None:
+        yield "metrics", lambda: _prove_metrics(config)
     yield "broker", lambda: _prove_broker(config)
 
 
@@ -103,13 +105,13 @@ def _prove_spool(config: Config) -> str:
     folder = state_folder(config.spool)
     if folder is None:
         return "events wait in memory only (spool.folder: null)"
-    if not (folder / EVENTS).exists():
-        # Not made here: it would be the user's who checks, root's perhaps, and not the daemon's.
-        there = next(place for place in (folder, *folder.parents) if place.exists())
-        if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
-            raise ConfigError(f"spool.folder: {folder}: cannot be used: {there} is no folder to write to")
-        return f"{folder}, 0 events wait"
     try:
+        if not (folder / EVENTS).exists():
+            # Not made here: it would be the user's who checks, root's perhaps, and not the daemon's.
+            there = next(place for place in (folder, *folder.parents) if place.exists())
+            if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+                raise ConfigError(f"spool.folder: {folder}: cannot be used: {there} is no folder to write to")
+            return f"{folder}, 0 events wait"
         file = EventFile(folder)
     except InUseError:
         return f"{folder}, in use by a running emotiond"
@@ -117,6 +119,15 @@ def _prove_spool(config: Config) -> str:
         raise ConfigError(f"spool.folder: {folder}: cannot be used: {error}") from None
     file.close()
     return f"{folder}, {file.count} events wait"
+
+
+def _prove_metrics(config: Config) -> str:
+    import edge.metrics  # noqa: F401 - of an extra: without it the daemon does not start
+
+    # Not listened: the port may be that of the daemon that runs.
+    file, port = config.metrics.file, config.metrics.http_port
+    places = [str(file)] * (file is not None) + [f"{config.metrics.http_host}:{port}"] * (port is not None)
+    return f"to {', '.join(places)}"
 
 
 def _prove_broker(config: Config) -> str:

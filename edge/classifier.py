@@ -38,10 +38,15 @@ def shipped_model() -> Path:
 
 
 def installed_model(config: ModelConfig) -> Path | None:
-    """The network of the installed bundle (`emotiond model install`), if there is one."""
+    """The network of the installed bundle (`emotiond model install`), if there is one. Raises ConfigError."""
     current = config.folder / INSTALLED if config.folder is not None else None
-    # Resolved, so that a bundle installed meanwhile does not mix with this one.
-    return current.resolve() / NETWORK if current is not None and current.is_symlink() else None
+    try:
+        # Resolved, so that a bundle installed meanwhile does not mix with this one.
+        return current.resolve() / NETWORK if current is not None and current.is_symlink() else None
+    except OSError as error:
+        raise ConfigError(
+            f"model.folder: {current}: {error.strerror}; the daemon's user must be able to read it"
+        ) from None
 
 
 class TfliteClassifier:

@@ -125,11 +125,13 @@ class MqttConfig(Settings):
     def password(self) -> str | None:
         """Read from where the configuration says. Raises ConfigError; the error never shows the secret."""
         if self.password_env is not None:
-            if self.password_env not in os.environ:
-                # What does not look like a variable's name may be the password itself.
-                name = self.password_env if re.fullmatch("[A-Z_][A-Z0-9_]*", self.password_env) else "that it names"
-                raise ConfigError(f"mqtt.password_env: the environment variable {name} is not set")
-            return os.environ[self.password_env]
+            # What does not look like a variable's name may be the password itself.
+            name = self.password_env if re.fullmatch("[A-Z_][A-Z0-9_]*", self.password_env) else "that it names"
+            try:
+                return os.environb[self.password_env.encode()].decode()
+            except (KeyError, UnicodeDecodeError) as error:
+                problem = "not set" if isinstance(error, KeyError) else "not UTF-8"
+                raise ConfigError(f"mqtt.password_env: the environment variable {name} is {problem}") from None
         path, key = self.password_file, "password_file"
         if self.password_credential is not None:
             folder = os.environ.get("CREDENTIALS_DIRECTORY")

@@ -98,7 +98,11 @@ class Daemon:
 
         def renew() -> None:
             assert reread is not None
-            self.use(self.prepare(reread()))
+            try:
+                plan = self.prepare(reread())
+            except OSError as error:  # of the system's, which a start would end with: what runs goes on
+                raise ConfigError(f"{error.filename or 'the system'}: {error.strerror or error}") from None
+            self.use(plan)
 
         self._loop.run(max_frames, renew if reread is not None else None)
 

@@ -215,8 +215,12 @@ def _load_cascade(config: HaarConfig) -> _Cascade:
 
 
 def _load_file(path: Path) -> _Cascade:
-    if not path.is_file():
-        raise ConfigError(f"detector.cascade: {path}: no such file")
+    try:
+        if not path.is_file():
+            raise ConfigError(f"detector.cascade: {path}: no such file")
+        path.open("rb").close()
+    except OSError as error:
+        raise ConfigError(f"detector.cascade: {path}: {error.strerror}") from None
     cascade = cv2.CascadeClassifier()
     try:
         loaded = cascade.load(str(path))

@@ -5,12 +5,13 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -179,6 +180,23 @@ def test_a_sound_bundle_can_be_installed_over_a_damaged_one(make, model, used, t
     assert used() == network_id(three)
 
 
+def test_a_damaged_bundle_is_not_rolled_back_to(make, model, used, tmp_path: Path) -> None:
+    one, two = make(1), make(2)
+    assert model("install", one)[0] == 0
+    assert model("install", two)[0] == 0
+    kept = (tmp_path / "store/previous").resolve()
+    network = (kept / "int8.tflite").read_bytes()
+    for damage in (network[:-1], network[:1000] + bytes(1000) + network[2000:], b""):
+        (kept / "int8.tflite").write_bytes(damage)
+        code, out, err = model("rollback")
+        assert (code, out, err.count("\n")) == (65, "", 1)
+        assert err.startswith(f"emotiond: {tmp_path}/store/previous: int8.tflite: ")
+    shutil.rmtree(kept)
+    code, _, err = model("rollback")
+    assert (code, f"{tmp_path}/store/previous: " in err, "No such file" in err) == (65, True, True)
+    assert used() == network_id(two), "what was sound goes on"
+
+
 def test_nothing_unsigned_without_a_flag(make, model, used, signer: Signer) -> None:
     bundle = make(1)
     signature = bundle.with_name(bundle.name + ".minisig")
@@ -289,6 +307,58 @@ def test_signatures_of_minisign_itself_are_taken(make, model, tmp_path: Path) ->
         subprocess.run(sign, check=True, capture_output=True)
         code, out, err = model("verify", bundle, key=public)
         assert (code, "release 1" in out) == (0, True), err
+
+
+def test_what_root_installs_under_a_strict_umask_is_for_the_daemon_to_read(make, tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    store = tmp_path / "opt/models"
+    command = [
+        sys.executable,
+        "-m",
+        "edge",
+        "model",
+        "install",
+        make(1),
+        "--unsigned",
+        "--set",
+        f"model.folder={store}",
+    ]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, check=True, cwd=ROOT, env=env, umask=0o077, capture_output=True)
+    for path in (store.parent, store, *(store / "current").resolve().iterdir()):
+        assert path.stat().st_mode & 0o055 == (0o055 if path.is_dir() else 0o044), path
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """With room for one bundle, and not for two."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2500k", "tmpfs", disk], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root can mount a small disk")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+def test_a_full_disk_is_told_with_its_file_and_nothing_is_left_on_it(make, start, small_disk: Path) -> None:
+    one, two = make(1), make(2)
+    options = ["--unsigned", "--set", f"model.folder={small_disk / 'store'}"]
+    assert start("model", "install", str(one), *options).finish()[0] == 0
+    before = sorted(path.name for path in (small_disk / "store").iterdir())
+    code, out, err = start("model", "install", str(two), *options).finish()
+    assert (code, out) == (78, "")
+    assert re.fullmatch(f"emotiond: model.folder: {small_disk}/store/2-.*/int8.tflite: No space left on device\\n", err)
+    assert sorted(path.name for path in (small_disk / "store").iterdir()) == before
+    code, _, err = start("model", "verify", str(two), "--unsigned", env={"TMPDIR": str(small_disk)}).finish()
+    assert (code, [path.name for path in small_disk.iterdir()]) == (74, ["store"])
+    assert re.fullmatch(f"emotiond: {small_disk}/.*/int8.tflite: No space left on device\\n", err)
+
+
+def test_a_folder_that_cannot_be_one_is_named_with_its_key(make, model, tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("")
+    code, _, err = model("install", make(1))
+    assert (code, err) == (78, f"emotiond: model.folder: {tmp_path / 'store'}: File exists\n")
 
 
 def test_settings_that_contradict_are_told(make, start, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Broker, free_port, plain
+from conftest import ROOT, Broker, free_port, plain
 from edge.check import check
 from edge.classifier import TfliteClassifier
 from edge.config import Config, MqttConfig, SpoolConfig
@@ -40,6 +40,24 @@ def test_the_folder_of_the_spool_is_proved(tmp_path: Path) -> None:
     assert f"spool      FAIL  spool.folder: {tmp_path}/file/x: cannot be used" in out.getvalue()
 
 
+def test_metrics_that_are_asked_for_need_their_package(start, tmp_path: Path) -> None:
+    arguments = [
+        "check",
+        "--set",
+        "mqtt.broker=null",
+        "--set",
+        "metrics.http_port=9123",
+        "--set",
+        "metrics.file=/x/y.prom",
+    ]
+    code, out, _ = start(*arguments).finish()
+    assert (code, rows(out)["metrics"]) == (0, ("ok", "to /x/y.prom, 127.0.0.1:9123"))
+    (tmp_path / "prometheus_client.py").write_text("raise ImportError")  # as if it were not installed
+    code, out, err = start(*arguments, env={"PYTHONPATH": f"{tmp_path}:{ROOT}"}).finish()
+    assert (code, err, rows(out)["broker"][0]) == (78, "", "ok")
+    assert rows(out)["metrics"] == ("FAIL", "metrics: needs prometheus-client: pip install 'emotiond[metrics]'")
+
+
 def test_the_embedded_broker_is_proved_too(start) -> None:
     code, out, _ = start("check", "--set", f"mqtt.port={free_port()}").finish()
     assert code == 0
@@ -51,6 +69,9 @@ def test_the_embedded_broker_is_proved_too(start) -> None:
     [
         (["--source", "nowhere.mkv"], ["camera"], 66),
         (["--set", "model.path=nowhere"], ["model"], 78),
+        (["--set", f"model.folder=/{'x' * 300}"], ["model"], 78),
+        (["--set", f"detector.cascade=/{'x' * 300}"], ["detector"], 78),
+        (["--set", f"spool.folder=/{'x' * 300}"], ["spool"], 78),
         (["--set", "mqtt.broker=127.0.0.1", "--set", "mqtt.port=9"], ["broker"], 69),
         (["--source", "97", "--set", "camera.timeout_s=1", "--set", "mqtt.port=9", "--set", "mqtt.broker=127.0.0.1"],
          ["camera", "broker"], 69),

@@ -140,6 +140,9 @@ def test_it_is_installed_runs_keeps_its_settings_and_leaves_nothing(
     waiting = system.root / "var/lib/private/emotiond/events.sqlite"
     waiting.parent.mkdir(parents=True)
     waiting.touch()
+    edited = system.root / "etc/systemd/system/emotiond.service.d/override.conf"  # by `systemctl edit`, as the docs say
+    edited.parent.mkdir()
+    edited.write_text("[Service]\nLoadCredential=mqtt-password:/etc/emotiond/mqtt-password\n")
     system.do("--purge", "emotiond")
     assert system.files() == []
 

@@ -1,20 +1,24 @@
 """New settings and networks for a daemon that runs: taken whole or not at all."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, Broker, free_port, wait_for
+from conftest import ROOT, Broker, as_ordinary_user, free_port, plain, wait_for
 from edge.config import Config
 from edge.daemon import Daemon
 from edge.loop import Wishes
 from edge.watch import Subscriber
 
 SHIPPED = ROOT / "edge/models"
+TOO_LONG = "/" + "x" * 300  # the system refuses to say whether it is there, as in a folder that may not be looked into
 
 
 def models(subscriber) -> set[str]:
@@ -44,6 +48,8 @@ def test_a_new_camera_name_and_pace_are_taken_without_a_restart(service, broker:
         ({"camera": {"sorce": 1}}, "camera.sorce: unknown key, did you mean source?"),
         ({"model": {"path": "/nowhere.tflite"}}, "model.path: /nowhere.tflite: cannot be read"),
         ({"detector": {"cascade": "/nowhere.xml"}}, "detector.cascade: /nowhere.xml"),
+        ({"detector": {"cascade": TOO_LONG}}, f"detector.cascade: {TOO_LONG}: File name too long"),
+        ({"model": {"folder": TOO_LONG}}, f"model.folder: {TOO_LONG}/current: File name too long"),
         ({"camera": {"source": "/nowhere.mkv"}}, "camera.source: /nowhere.mkv: no such file"),
         ({"mqtt": {"username": "u", "password_env": "NOT_SET"}}, "mqtt.password_env: the environment variable NOT_SET"),
         ({"spool": {"max_events": 5}}, "spool: a change of it needs a restart"),
@@ -64,6 +70,24 @@ def test_settings_that_cannot_work_leave_the_old_ones_running(
     assert subscriber.texts("emotiond/pi/door/status") == []
     assert err.count("reload refused, the old settings stay") == 1
     assert expected in err
+
+
+def test_settings_that_may_not_be_read_any_more_leave_the_old_ones_running(broker: Broker, subscribe, tmp_path) -> None:
+    subscriber, home = subscribe(broker.port), tmp_path / "home"
+    home.mkdir()
+    command = [*as_ordinary_user(), sys.executable, "-m", "edge", "run", *plain(broker.port)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=home, env=env, stderr=subprocess.PIPE, text=True) as daemon:
+        try:
+            wait_for(lambda: subscriber.texts("emotiond/pi/camera/status")[-1:] == ["online"], "online")
+            home.chmod(0)  # nobody can say now whether there is a config.yaml in it
+            daemon.send_signal(signal.SIGHUP)
+            said = next(line for line in iter(daemon.stderr.readline, "") if "config.yaml" in line)
+            assert daemon.poll() is None, "it goes on"
+        finally:
+            home.chmod(0o700)
+            daemon.kill()
+    assert "reload refused, the old settings stay: config.yaml: Permission denied" in said
 
 
 def test_a_password_that_changed_in_its_file_is_taken(service, broker_at, subscribe, tmp_path: Path) -> None:
@@ -138,6 +162,28 @@ def test_a_network_is_swapped_once_it_is_proved_and_faces_stay(service, broker: 
     err = running.stop()
     assert err.count("reload refused") == 3
     assert "needs its golden.npz beside it" in err
+
+
+def test_a_network_with_a_damaged_golden_set_is_refused_and_the_old_one_goes_on(
+    service, broker: Broker, subscribe, tmp_path: Path
+) -> None:
+    subscriber = subscribe(broker.port)
+    running = service()
+    wait_for(lambda: models(subscriber), "figures")
+    before = models(subscriber)
+    folder = shutil.copytree(SHIPPED, tmp_path / "mine")
+    golden = (folder / "golden.npz").read_bytes()
+    # A file that a power cut left empty; one bit of what is packed in it, and of how.
+    packed, method = bytearray(golden), bytearray(golden)
+    packed[107] ^= 1
+    method[golden.rindex(b"PK\x01\x02") + 10] ^= 1
+    for content in (b"", packed, method):
+        (folder / "golden.npz").write_bytes(content)
+        running.reload(model={"path": str(folder / "int8.tflite")})
+    subscriber.messages.clear()
+    wait_for(lambda: models(subscriber), "figures again")
+    assert models(subscriber) == before
+    assert running.stop().count(f"reload refused, the old settings stay: model.path: {folder}/golden.npz: ") == 3
 
 
 def test_another_source_and_broker_are_taken_and_nothing_waiting_is_lost(

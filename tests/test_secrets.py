@@ -143,6 +143,20 @@ def test_a_secret_in_a_wrong_place_is_not_told(start: Callable[..., Daemon], ove
     says_no_secret(out, err)
 
 
+def test_a_password_that_is_not_utf_8_is_named_by_its_variable(start: Callable[..., Daemon]) -> None:
+    options = [
+        "--set",
+        "mqtt.broker=127.0.0.1",
+        "--set",
+        "mqtt.username=u",
+        "--set",
+        "mqtt.password_env=BROKER_PASSWORD",
+    ]
+    code, out, err = start("check", *options, env={"BROKER_PASSWORD": f"{SECRET}\udcff"}).finish()
+    problem = "mqtt.password_env: the environment variable BROKER_PASSWORD is not UTF-8"
+    assert (code, err, out.splitlines()[-1]) == (78, "", f"broker     FAIL  {problem}")
+
+
 def test_a_password_given_as_a_variable_s_name_is_not_told(start: Callable[..., Daemon]) -> None:
     options = ["--set", "mqtt.username=edge", "--set"]
     code, out, err = start("check", *options, f"mqtt.password_env={SECRET}").finish()
