@@ -89,6 +89,17 @@ def test_a_recording_whose_clock_jumps_goes_on_in_its_own_pace(video: Path, tmp_
     assert steps == pytest.approx(1 / clip.FPS, abs=0.6 / clip.FPS)
 
 
+def test_a_raw_stream_in_a_file_has_the_pace_of_its_rate(video: Path, tmp_path: Path) -> None:
+    """As `rpicam-vid -o x.h264` writes it: such frames have no time of their own."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed (tests/system_packages.sh installs it)")
+    raw = tmp_path / "raw.h264"
+    options = ("-c:v", "libx264", "-preset", "ultrafast", raw)
+    subprocess.run(["ffmpeg", "-v", "error", "-i", video, *options], check=True, stdin=subprocess.DEVNULL)
+    times = [frame.media_time for frame in frames_of(CameraConfig(source=str(raw)))]
+    assert times == pytest.approx([number / clip.FPS for number in range(round(clip.CYCLE_S * clip.FPS))], abs=0.01)
+
+
 def test_names_may_hold_colons_and_lie_on_the_ram_disk(video: Path, tmp_path: Path, monkeypatch) -> None:
     """To FFmpeg what stands before a colon is a protocol."""
     shutil.copy(video, tmp_path / "2026-11-28T12:30:00.avi")
