@@ -76,6 +76,15 @@ def test_what_is_no_stream_any_more_is_offline_and_comes_back(camera: MjpegCamer
     assert (code, "Traceback" in err) == (0, False)
 
 
+def test_pictures_without_a_byte_are_passed_over(camera: MjpegCamera, broker: Broker, subscribe, start) -> None:
+    subscriber = subscribe(broker.port)
+    camera.mode = "gaps"
+    daemon = start("run", "--source", camera.url, *plain(broker.port, **QUICK))
+    wait_for(lambda: daemon.process.poll() or len(subscriber.texts(FACES)) > 20, "a face between them")
+    code, _, err = daemon.stop()
+    assert (code, err.count("bug")) == (0, 0)
+
+
 def left_open() -> tuple[int, int]:
     """Threads and descriptors of this process."""
     return len(list(Path("/proc/self/task").iterdir())), len(list(Path("/proc/self/fd").iterdir()))
