@@ -124,6 +124,20 @@ def test_where_nothing_makes_h264_another_codec_is_taken_and_said(tmp_path: Path
     assert len(frames_of(tmp_path / "copy.mp4")) == len(frames_of(video))
 
 
+def test_without_h264_a_rate_of_many_digits_is_no_obstacle(tmp_path: Path, clip_frames: list) -> None:
+    """As a telephone's slow motion has it: MPEG-4 counts at most 65,535 units a second."""
+    slow_motion, copy = tmp_path / "slow.avi", tmp_path / "copy.mp4"
+    writer = cv2.VideoWriter(str(slow_motion), cv2.VideoWriter.fourcc(*"MJPG"), 119.723, (640, 480))
+    for picture in clip_frames[30:50]:
+        writer.write(picture)
+    writer.release()
+    done = video_command(slow_motion, "--output-video", copy, path="")
+    assert (done.returncode, done.stderr) == (0, "")
+    written = cv2.VideoCapture(str(copy))
+    assert written.get(cv2.CAP_PROP_FPS) == pytest.approx(119.72, abs=0.01)
+    assert written.get(cv2.CAP_PROP_FRAME_COUNT) == 20
+
+
 def test_a_copy_may_have_a_colon_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with VideoFile(Path("a:1.mp4"), 15.0, (64, 48)) as file:
