@@ -5,12 +5,13 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 
 import cv2
 from typing_extensions import assert_never
 
 from edge.camera import LiveSource, is_live
-from edge.classifier import TfliteClassifier
+from edge.classifier import TfliteClassifier, installed_model, shipped_model
 from edge.config import CameraConfig, Config, DetectorConfig, HaarConfig, MtcnnConfig
 from edge.errors import ConfigError, EmotiondError
 from edge.files import open_file
@@ -31,6 +32,13 @@ def build_detector(config: DetectorConfig, coarsest: float = math.inf) -> FaceDe
             return MtcnnDetector(config)
         case _:
             assert_never(config)
+
+
+def files_read(config: Config) -> list[Path]:
+    """The files that the settings lead to, and that reading faces takes: the network, and a cascade of one's own."""
+    network = config.model.path or installed_model(config.model) or shipped_model()
+    cascade = config.detector.cascade if isinstance(config.detector, HaarConfig) else None
+    return [network] if cascade is None else [network, cascade]
 
 
 def refuse_for_a_device(config: DetectorConfig) -> None:

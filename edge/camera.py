@@ -208,7 +208,7 @@ class LiveSource:
 
     def _read(self, capture: Capture, backoff: Backoff) -> None:
         """Until the camera fails or the source is closed."""
-        frames = 0
+        frames, decodable = 0, True
         while not self._stop.is_set():
             asked_at = time.monotonic()
             grabbed = capture.grab()
@@ -220,11 +220,15 @@ class LiveSource:
                 return
             frames += 1
             if not self._thinning.takes(captured_at):
-                self._last_frame_at = captured_at
+                if decodable:  # as far as is known
+                    self._last_frame_at = captured_at
                 continue
             image = usable(capture.retrieve()[1])
+            decodable = image is not None
             if image is None:
                 self._undecodable += 1
+                if self._seq > 0 and not self.online:
+                    self._lost("gives no pictures that can be decoded")
                 continue
             self._last_frame_at = captured_at
             self._latest.put(Frame(image, self._seq, captured_at, datetime.now(timezone.utc), media_time=captured_at))

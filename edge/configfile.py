@@ -31,8 +31,7 @@ def load(
 
     Without `path`, the first of `DEFAULT_PATHS` that exists, else the defaults. Raises ConfigError.
     """
-    if path is None:
-        path = next((candidate for candidate in DEFAULT_PATHS if candidate.is_file()), None)
+    path = found(path)
     tree = {} if path is None else _read_yaml(path)
     config = _validate(tree, str(path))
     if detector is not None and detector != config.detector.kind:
@@ -46,6 +45,11 @@ def load(
         tree["camera"] = {**(tree.get("camera") or {}), "source": source}
         config = _validate(tree, "--source")
     return config
+
+
+def found(path: Path | None) -> Path | None:
+    """The file that `load` reads if it is given `path`; None if there is none."""
+    return path or next((candidate for candidate in DEFAULT_PATHS if candidate.is_file()), None)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

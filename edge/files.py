@@ -218,7 +218,9 @@ def _read_video(path: Path, capture: cv2.VideoCapture | LumaVideo) -> Pictures:
             stamp_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             if count and not -STEP_BACK_MAX_S <= stamp_s + shift_s - position_s <= STEP_MAX_S:
                 shift_s = position_s + 1 / fps - stamp_s
-            position_s = max(stamp_s + shift_s, position_s + 0.01 / fps) if count else 0.0
+            # Of a frame without a time, as in a raw H.264 stream, OpenCV says 0.
+            step_s = 0.01 / fps if stamp_s else 1 / fps
+            position_s = max(stamp_s + shift_s, position_s + step_s) if count else 0.0
             count += 1
             image = usable(capture.retrieve()[1])
             yield position_s, BadDataError("damaged") if image is None else image

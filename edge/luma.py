@@ -41,7 +41,7 @@ class JpegCapture:
     def retrieve(self) -> tuple[bool, Any]:
         """Whether the grabbed frame could be decoded, and it: (h, w) uint8."""
         there, jpeg = self._jpegs.retrieve()
-        if not there:
+        if not there or jpeg is None:  # None: it came without a byte
             return False, None
         if min(jpeg.shape[:2]) > 1:  # a picture: it was decoded all the same
             return True, jpeg

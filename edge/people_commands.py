@@ -68,11 +68,13 @@ def _image(options: argparse.Namespace) -> int:
     _set_up()
     from edge import configfile
 
-    config = configfile.load(options.config, options.overrides, detector=options.detector)
+    settings = configfile.found(options.config)
+    config = configfile.load(settings, options.overrides, detector=options.detector)
     set_up_logging("debug" if options.debug else "warning")
     from edge import stills
 
-    return stills.run(config, options.inputs, options.output_image, options.output_csv, options.json)
+    outputs = (options.output_image, options.output_csv, options.json)
+    return stills.run(config, options.inputs, *outputs, settings=[settings] if settings else [])
 
 
 def _video(options: argparse.Namespace) -> int:
@@ -81,12 +83,13 @@ def _video(options: argparse.Namespace) -> int:
         raise UsageError(f"{name}: is no Unicode, as the name of what is read must be; rename it")
     from edge import configfile
 
-    config = configfile.load(options.config, options.overrides, options.source, options.detector)
+    settings = configfile.found(options.config)
+    config = configfile.load(settings, options.overrides, options.source, options.detector)
     set_up_logging("debug" if options.debug else "warning")
     from edge import video
 
     outputs = video.Outputs(options.output_video, options.output_csv, options.output_timeline)
-    video.run(config, outputs, bars=not options.no_bars)
+    video.run(config, outputs, bars=not options.no_bars, settings=[settings] if settings else [])
     return 0
 
 

@@ -109,13 +109,14 @@ class Pipeline:
 
     def step(self, frame: Frame) -> Sight:
         """Find, follow and read the faces of a frame."""
-        if self._last_frame is not None and frame.size != self._last_frame.size:
-            self._forget()  # boxes of another resolution mean other places
+        gone: list[Event] = []
+        if self._last_frame is not None and frame.size != self._last_frame.size and (last := self.finish()):
+            gone = last.events  # boxes of another resolution mean other places, and are told in its pixels
         faces = self._search.find(frame, self._tracker.known)
         tracks = self._tracker.update(faces, frame.media_time)
         readings, events = self._policy.update(tracks, self._read(tracks, frame), frame)
         self._last_frame = frame
-        return Sight(frame, readings, events)
+        return Sight(frame, readings, gone + events)
 
     def use(self, classifier: Classifier) -> None:
         """Read with another network from now on; what is known of the faces stays."""

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge.app import build_detector
+from edge.app import build_detector, files_read
 from edge.classifier import TfliteClassifier
 from edge.config import Config, HaarConfig
 from edge.console import shown, unicode_of
@@ -79,13 +79,21 @@ class Reader:
         return emotion if probability >= self._min_confidence else None
 
 
-def run(config: Config, inputs: Sequence[str], output_image: str | None, output_csv: Path | None, as_json: bool) -> int:
+def run(
+    config: Config,
+    inputs: Sequence[str],
+    output_image: str | None,
+    output_csv: Path | None,
+    as_json: bool,
+    settings: Sequence[Path] = (),
+) -> int:
     """Look at all pictures that `inputs` name and write what was asked for; returns the exit code.
 
+    settings: the files that `config` was read from, which are not written over.
     A picture that cannot be read is told on standard error, the others are done, and the code is BadDataError's.
     """
     paths = find_pictures(inputs)
-    drawn, tables = _prepare(paths, output_image, output_csv)
+    drawn, tables = _prepare(paths, output_image, output_csv, [*settings, *files_read(config)])
     # One picture uses all cores inside of OpenCV; many use them better side by side.
     workers = min(len(paths), os.cpu_count() or 1) if isinstance(config.detector, HaarConfig) else 1
     if workers > 1:
@@ -119,13 +127,13 @@ def run(config: Config, inputs: Sequence[str], output_image: str | None, output_
 
 
 def _prepare(
-    paths: Sequence[Path], output_image: str | None, output_csv: Path | None
+    paths: Sequence[Path], output_image: str | None, output_csv: Path | None, read_besides: Sequence[Path]
 ) -> tuple[list[Path | None], list[Path]]:
     """Where the annotated pictures and the tables go; raises for what cannot go there, before anything is opened."""
     folder = _folder_of_drawn(paths, output_image)
     drawn, tables = _names_of_drawn(paths, output_image, folder), _names_of_tables(output_csv)
     outputs = [("--output-image", path) for path in drawn if path] + [("--output-csv", path) for path in tables]
-    refuse_clashes(outputs, paths)
+    refuse_clashes(outputs, [*paths, *read_besides])
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     try_places(outputs)

@@ -1,7 +1,7 @@
 """A video from its beginning to its end: an annotated copy, tables, and a picture of the emotions over time."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -13,7 +13,7 @@ import numpy as np
 
 from edge import clip, places
 from edge.address import ffmpeg_name, without_secret
-from edge.app import build_pipeline, build_search
+from edge.app import build_pipeline, build_search, files_read
 from edge.beside import Behind
 from edge.camera import is_live
 from edge.classifier import TfliteClassifier
@@ -51,14 +51,15 @@ class Outputs:
         return [(option, path) for option, path in asked if path is not None]
 
 
-def run(config: Config, outputs: Outputs, bars: bool = True) -> None:
+def run(config: Config, outputs: Outputs, bars: bool = True, settings: Sequence[Path] = ()) -> None:
     """Read `config.camera.source` as fast as it can be, and write what was asked for.
 
+    settings: the files that `config` was read from, which are not written over.
     Without outputs, events are printed. Raises as `files.open_file`, UsageError, and OSError for what cannot be
     written. The same file gives the same tables.
     """
     source_name = str(config.camera.source)
-    _refuse(source_name, outputs)
+    _refuse(source_name, outputs, [*settings, *files_read(config)])
     # Every frame: the copy has the file's rate, and a device's `max_fps` is for what it can keep up with.
     camera = config.camera.model_copy(update={"realtime": False, "loop": False, "max_fps": None})
     # In colours without a copy too: grey from the file differs by rounding, and the tables must not.
@@ -204,7 +205,7 @@ def _tell(sight: Sight, tables: _Tables | None, timeline: Timeline | None, progr
         progress.say(f"{sight.frame.media_time:8.2f} s  face {event.reading.track.id} {change}")
 
 
-def _refuse(source: str, outputs: Outputs) -> None:
+def _refuse(source: str, outputs: Outputs, read_besides: Sequence[Path]) -> None:
     """What would be noticed only after the work, or destroy what is read or written: before anything is opened."""
     if source.isdigit():
         what = f"a webcam's number; a file or folder of this name is ./{source}"
@@ -219,7 +220,7 @@ def _refuse(source: str, outputs: Outputs) -> None:
         places.refuse_table_name("--output-csv", outputs.csv)
     if outputs.timeline:
         places.refuse_picture_name("--output-timeline", outputs.timeline)
-    places.refuse_clashes(outputs.files(), _files_of(source))
+    places.refuse_clashes(outputs.files(), [*_files_of(source), *read_besides])
     places.try_places(outputs.files())
 
 

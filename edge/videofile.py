@@ -21,6 +21,7 @@ PROBE = ("-f", "lavfi", "-i", "color=size=64x64:duration=0.04", "-c:v", "libx264
 # size and likeness (a test clip: 1.0 MB and SSIM 0.987, both with -qp 23 and with -crf 26).
 PRESET, QUANTIZER = "ultrafast", "23"
 PIPE_BYTES = 2**20  # the most that Linux gives to anybody; a frame in few pieces
+MPEG4_UNITS_MAX = 65_535  # a second; OpenCV takes as small ones as the rate has digits, down to a thousandth
 STOP_S = 60.0  # for the last frames of a long video to be packed
 
 
@@ -134,10 +135,14 @@ def _open_encoder(path: Path, fps: float, size: tuple[int, int]) -> tuple[str, _
         return "H.264", own
     if ffmpeg_makes_h264():
         return "H.264", _FfmpegProgram(path, fps, size)
-    fallback = _OpenCv(path, fps, size, "mp4v")
+    fallback = _OpenCv(path, _rate_for_mpeg4(fps), size, "mp4v")
     if not fallback.is_open:
         raise OSError(errno.EIO, "OpenCV here has no video encoder for it", str(path))
     return "MPEG-4, for nothing here makes H.264 (the program ffmpeg would)", fallback
+
+
+def _rate_for_mpeg4(fps: float) -> float:
+    return next((rate for digits in (3, 2, 1) if (rate := round(fps, digits)) * 10**digits <= MPEG4_UNITS_MAX), fps)
 
 
 def ffmpeg_makes_h264() -> bool:

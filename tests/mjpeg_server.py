@@ -8,15 +8,15 @@ import cv2
 import numpy as np
 
 FPS = 15
-MODES = ("run", "stall", "corrupt", "black", "garbage", "slow", "resize")
+MODES = ("run", "stall", "corrupt", "black", "garbage", "gaps", "slow", "resize")
 
 
 class MjpegCamera:
     """Serves pictures in a circle at `url`; `mode` can be changed at any time.
 
     run; stall: nothing comes, the connection stays; drop: the connection ends; refuse: and none is accepted; corrupt:
-    the first third of each picture; black: black pictures; garbage: bytes that are no picture; slow: a picture every
-    two seconds; resize: pictures of 1.25 times the size.
+    the first third of each picture; black: black pictures; garbage: bytes that are no picture; gaps: every
+    third picture has no bytes; slow: a picture every two seconds; resize: pictures of 1.25 times the size.
     """
 
     def __init__(self, pictures: list[np.ndarray], fps: float = FPS) -> None:
@@ -61,6 +61,8 @@ class MjpegCamera:
                     index += 1
                     if camera.mode == "corrupt":
                         jpeg = jpeg[: len(jpeg) // 3]
+                    if camera.mode == "gaps" and index % 3 == 0:
+                        jpeg = b""
                     head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
                     self.wfile.write(head.encode() + jpeg + b"\r\n")
 

@@ -13,12 +13,13 @@ import cv2
 import numpy as np
 import pytest
 
-from conftest import ROOT, as_ordinary_user, wait_for
+from conftest import ROOT, as_ordinary_user, free_port, wait_for
 from edge import clip
 from edge.app import build_source
 from edge.camera import STOP_S, LatestFrame, is_live
+from edge.capture import open_capture
 from edge.config import CameraConfig
-from edge.errors import BadDataError, EndOfStream, InputNotFoundError, ServiceUnavailableError
+from edge.errors import BadDataError, CameraError, EndOfStream, InputNotFoundError, ServiceUnavailableError
 from edge.preprocess import as_grey, usable
 from edge.records import Frame
 from fakes import frame
@@ -87,6 +88,31 @@ def test_a_recording_whose_clock_jumps_goes_on_in_its_own_pace(video: Path, tmp_
     assert len(times) == pytest.approx(2 * clip.FPS, abs=4)
     steps = np.diff(times)
     assert steps == pytest.approx(1 / clip.FPS, abs=0.6 / clip.FPS)
+
+
+def test_a_raw_stream_in_a_file_has_the_pace_of_its_rate(video: Path, tmp_path: Path) -> None:
+    """As `rpicam-vid -o x.h264` writes it: such frames have no time of their own."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed (tests/system_packages.sh installs it)")
+    raw = tmp_path / "raw.h264"
+    options = ("-c:v", "libx264", "-preset", "ultrafast", raw)
+    subprocess.run(["ffmpeg", "-v", "error", "-i", video, *options], check=True, stdin=subprocess.DEVNULL)
+    times = [frame.media_time for frame in frames_of(CameraConfig(source=str(raw)))]
+    assert times == pytest.approx([number / clip.FPS for number in range(round(clip.CYCLE_S * clip.FPS))], abs=0.01)
+
+
+def test_what_one_stream_needs_is_not_asked_of_the_others(video: Path, tmp_path: Path) -> None:
+    """A raw stream is opened after a short look; one that is joined in the middle shows its size some seconds later."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed (tests/system_packages.sh installs it)")
+    whole, rest = tmp_path / "whole.ts", tmp_path / "rest.ts"
+    options = ("-c:v", "libx264", "-preset", "ultrafast", "-g", str(5 * clip.FPS), "-sc_threshold", "0", whole)
+    subprocess.run(["ffmpeg", "-v", "error", "-i", video, *options], check=True, stdin=subprocess.DEVNULL)
+    options = ("-ss", "1", "-c", "copy", "-copyinkf", rest)
+    subprocess.run(["ffmpeg", "-v", "error", "-i", whole, *options], check=True, stdin=subprocess.DEVNULL)
+    with pytest.raises(CameraError, match="cannot be opened"):
+        open_capture(CameraConfig(source=f"tcp://127.0.0.1:{free_port()}"), colour=True)
+    assert len(frames_of(CameraConfig(source=str(rest)))) > 100
 
 
 def test_names_may_hold_colons_and_lie_on_the_ram_disk(video: Path, tmp_path: Path, monkeypatch) -> None:

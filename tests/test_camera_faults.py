@@ -74,6 +74,28 @@ def test_what_is_no_stream_any_more_is_offline_and_comes_back(camera: MjpegCamer
     wait_for(lambda: subscriber.texts(CAMERA_STATUS)[-1] == "online", "the camera is reported online again")
     code, _, err = daemon.stop()
     assert (code, "Traceback" in err) == (0, False)
+    assert f"camera {camera.url} gives no" in err, "the log says why it was offline"
+    assert f"camera {camera.url} is back" in err
+
+
+def test_garbage_is_offline_also_where_most_frames_are_passed_over(
+    camera: MjpegCamera, broker: Broker, subscribe, start
+) -> None:
+    subscriber = subscribe(broker.port)
+    daemon = start("run", "--source", camera.url, *plain(broker.port, **QUICK, **{"camera.max_fps": 5.0}))
+    wait_for(lambda: subscriber.events(), "a face")
+    camera.mode = "garbage"
+    wait_for(lambda: subscriber.texts(CAMERA_STATUS)[-1] == "offline", "the camera is reported offline")
+    daemon.stop()
+
+
+def test_pictures_without_a_byte_are_passed_over(camera: MjpegCamera, broker: Broker, subscribe, start) -> None:
+    subscriber = subscribe(broker.port)
+    camera.mode = "gaps"
+    daemon = start("run", "--source", camera.url, *plain(broker.port, **QUICK))
+    wait_for(lambda: daemon.process.poll() or len(subscriber.texts(FACES)) > 20, "a face between them")
+    code, _, err = daemon.stop()
+    assert (code, err.count("bug")) == (0, 0)
 
 
 def left_open() -> tuple[int, int]:

@@ -36,7 +36,11 @@ def test_a_change_of_resolution_ends_the_faces_of_the_old_one() -> None:
     for step in range(3):
         pipeline.step(frame(step / 10, step))
     events = [e for step in (3, 4) for e in pipeline.step(frame(step / 10, step, size=(320, 240))).events]
-    assert [(e.type, e.reading.track.id) for e in events] == [("end", 1), ("new", 2)]
+    # Its box is told in pixels of the frame in which it was.
+    assert [(e.type, e.reading.track.id, e.frame_size) for e in events] == [
+        ("end", 1, (640, 480)),
+        ("new", 2, (320, 240)),
+    ]
 
 
 def test_finish_ends_every_face() -> None:

@@ -124,6 +124,20 @@ def test_where_nothing_makes_h264_another_codec_is_taken_and_said(tmp_path: Path
     assert len(frames_of(tmp_path / "copy.mp4")) == len(frames_of(video))
 
 
+def test_without_h264_a_rate_of_many_digits_is_no_obstacle(tmp_path: Path, clip_frames: list) -> None:
+    """As a telephone's slow motion has it: MPEG-4 counts at most 65,535 units a second."""
+    slow_motion, copy = tmp_path / "slow.avi", tmp_path / "copy.mp4"
+    writer = cv2.VideoWriter(str(slow_motion), cv2.VideoWriter.fourcc(*"MJPG"), 119.723, (640, 480))
+    for picture in clip_frames[30:50]:
+        writer.write(picture)
+    writer.release()
+    done = video_command(slow_motion, "--output-video", copy, path="")
+    assert (done.returncode, done.stderr) == (0, "")
+    written = cv2.VideoCapture(str(copy))
+    assert written.get(cv2.CAP_PROP_FPS) == pytest.approx(119.72, abs=0.01)
+    assert written.get(cv2.CAP_PROP_FRAME_COUNT) == 20
+
+
 def test_a_copy_may_have_a_colon_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with VideoFile(Path("a:1.mp4"), 15.0, (64, 48)) as file:
@@ -216,6 +230,21 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path, arguments: list[str], c
     assert done.stderr.startswith(f"emotiond: {said}")
     assert done.stderr.count("\n") == 1
     assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("output", ["config.yaml", "mine", "net", "cascade", "link"])
+def test_the_files_of_the_settings_are_not_written_over(tmp_path: Path, output: str) -> None:
+    (tmp_path / "config.yaml").write_text("detector: {cascade: cascade}\n")
+    (tmp_path / "mine").write_text("{}\n")
+    (tmp_path / "net").write_bytes((ROOT / "edge/models/int8.tflite").read_bytes())
+    (tmp_path / "cascade").write_text("<opencv_storage/>\n")
+    (tmp_path / "link").symlink_to("config.yaml")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    options = ["--config", "mine"] if output == "mine" else ["--set", "model.path=net"]
+    done = video_command("builtin", "--output-csv", output, *options, cwd=tmp_path)
+    said = f"emotiond: --output-csv: {output} is one of the files that are read; choose another name\n"
+    assert (done.returncode, done.stderr) == (2, said)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_folder_that_is_named_by_a_number_can_be_read(tmp_path: Path, clip_frames: list) -> None:
