@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.classifier import INSTALLED, NETWORK, TfliteClassifier
+from edge.classifier import INSTALLED, NETWORK, TfliteClassifier, is_link
 from edge.config import ModelConfig
 from edge.errors import BadDataError, ConfigError, InputNotFoundError, UsageError
 from edge.golden import NAME as GOLDEN
@@ -203,11 +203,11 @@ class Store:
 
     def _target(self, name: str) -> str | None:
         link = self._folder / name
-        return link.readlink().name if link.is_symlink() else None
+        return link.readlink().name if is_link(link) else None
 
     def _bundle(self, name: str) -> Bundle | None:
         place = self._folder / name
-        if not place.is_symlink():
+        if not is_link(place):
             return None
         try:
             manifest = json.loads((place / MANIFEST).read_bytes())

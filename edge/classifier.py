@@ -37,12 +37,22 @@ def shipped_model() -> Path:
     return Path(str(resources.files("edge").joinpath("models/int8.tflite")))
 
 
+def is_link(place: Path) -> bool:
+    """Whether a bundle's link is there. Raises ConfigError for a folder in its place, OSError."""
+    if not place.is_symlink() and place.is_dir():
+        raise ConfigError(
+            f"model.folder: {place}: is a folder and no link, as after a copy that follows links; remove it, and "
+            "install the bundle anew"
+        )
+    return place.is_symlink()
+
+
 def installed_model(config: ModelConfig) -> Path | None:
     """The network of the installed bundle (`emotiond model install`), if there is one. Raises ConfigError."""
     current = config.folder / INSTALLED if config.folder is not None else None
     try:
         # Resolved, so that a bundle installed meanwhile does not mix with this one.
-        return current.resolve() / NETWORK if current is not None and current.is_symlink() else None
+        return current.resolve() / NETWORK if current is not None and is_link(current) else None
     except OSError as error:
         raise ConfigError(
             f"model.folder: {current}: {error.strerror}; the daemon's user must be able to read it"

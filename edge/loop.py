@@ -204,9 +204,12 @@ class Loop:
     def _report(self) -> None:
         for monitor in self._monitors:
             monitor.raise_failure()
-        if time.monotonic() < self._stats_due_at:
+        now = time.monotonic()
+        if now < self._stats_due_at:
             return
         self._stats_due_at += self._stats_interval_s
+        if self._stats_due_at <= now:  # the process was stopped, or its machine: nothing is owed for that time
+            self._stats_due_at = now + self._stats_interval_s
         drops: dict[str, int] = {}
         for monitor in self._monitors:
             drops |= monitor.drops

@@ -355,6 +355,19 @@ def test_a_full_disk_is_told_with_its_file_and_nothing_is_left_on_it(make, start
     assert re.fullmatch(f"emotiond: {small_disk}/.*/int8.tflite: No space left on device\\n", err)
 
 
+def test_links_that_a_copy_made_folders_of_are_told(make, model, start, tmp_path: Path) -> None:
+    """Else the device would go back to the network that came with emotiond without a word."""
+    assert model("install", make(1))[0] == 0
+    current = tmp_path / "store/current"
+    whole = current.resolve()
+    current.unlink()
+    shutil.copytree(whole, current)
+    said = f"emotiond: model.folder: {current}: is a folder and no link, as after a copy that follows links; remove it"
+    options = ["--set", f"model.folder={tmp_path / 'store'}", "--set", "mqtt.broker=null"]
+    for code, _, err in (start("run", *options).finish(), model("install", make(2)), model("rollback")):
+        assert (code, err) == (78, f"{said}, and install the bundle anew\n")
+
+
 def test_a_folder_that_cannot_be_one_is_named_with_its_key(make, model, tmp_path: Path) -> None:
     (tmp_path / "store").write_text("")
     code, _, err = model("install", make(1))

@@ -191,6 +191,20 @@ def test_stats_tell_how_it_goes(broker: Broker, subscribe, start) -> None:
     assert (stats["spool"]["on_disk"], stats["spool"]["bytes"]) == (False, 0)
 
 
+def test_a_process_that_was_stopped_owes_no_stats(broker: Broker, subscribe, start) -> None:
+    """Suspended by its machine, say: figures of no time at all would come in a burst."""
+    subscriber = subscribe(broker.port)
+    daemon = start("run", *plain(broker.port, **{"mqtt.stats_interval_s": 1.0}))
+    wait_for(lambda: subscriber.texts("emotiond/pi/stats"), "stats")
+    daemon.process.send_signal(signal.SIGSTOP)
+    time.sleep(5)
+    seen = len(subscriber.texts("emotiond/pi/stats"))
+    daemon.process.send_signal(signal.SIGCONT)
+    wait_for(lambda: len(subscriber.texts("emotiond/pi/stats")) >= seen + 2, "it goes on")
+    first, second = [json.loads(text)["uptime_s"] for text in subscriber.texts("emotiond/pi/stats")[seen : seen + 2]]
+    assert second > first
+
+
 def test_systemd_is_told_when_it_is_ready_and_that_it_lives(tmp_path: Path, start) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         channel.bind(str(tmp_path / "notify"))
