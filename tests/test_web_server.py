@@ -129,6 +129,15 @@ def test_who_sends_no_picture_gives_the_place_to_others(web: Callable[..., Web])
                     socket.recv(timeout=LONG_S)
 
 
+def test_browsers_keep_no_script_over_an_upgrade(web: Callable[..., Web]) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", web().port, timeout=LONG_S)
+    connection.request("GET", "/static/try.js")
+    answer = connection.getresponse()
+    assert (answer.status, answer.headers["Cache-Control"]) == (200, "public, max-age=0")
+    assert answer.headers["ETag"]
+    connection.close()
+
+
 def test_a_password_is_asked_for(web: Callable[..., Web], tmp_path: Path) -> None:
     secret = tmp_path / "password"
     secret.write_text("sésame\n")

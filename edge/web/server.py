@@ -122,7 +122,8 @@ def run(config: Config, listening: Listening) -> None:
     subscriber = _FleetSubscriber(config.mqtt, fleet)
     api = FastAPI(openapi_url=None)
     tryit.add_to(api, config)
-    nicegui_app.add_static_files("/static", str(Path(__file__).with_name("static")))
+    # Asked for anew with each page: after an upgrade a page must not run with the script of before.
+    nicegui_app.add_static_files("/static", str(Path(__file__).with_name("static")), max_cache_age=0)
     pictures = Pictures(fleet, lambda where: subscriber.publish(f"{config.mqtt.base_topic}/{where}/look", ""))
     pictures.add_to(api)
     pages.add(fleet, config.mqtt, pictures, lambda: subscriber.connected)
