@@ -143,11 +143,13 @@ class MqttConfig(Settings):
         if path is None:
             return None
         try:
-            password = path.read_text(encoding="utf-8").rstrip("\r\n")
+            password = path.read_text(encoding="utf-8-sig").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(
                 f"mqtt.{key}: cannot read {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}"
             ) from None
+        if not password:
+            raise ConfigError(f"mqtt.{key}: {path}: is empty; write the password into it, or leave mqtt.{key} out")
         if len(password.encode()) > PASSWORD_MAX:
             raise ConfigError(f"mqtt.{key}: {path}: holds more than a password")
         return password

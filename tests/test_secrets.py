@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Broker, Daemon, free_port, wait_for
+from edge.config import MqttConfig
 from mjpeg_server import MjpegCamera
 
 SECRET = "s3cret-of-the-broker"
@@ -155,6 +156,17 @@ def test_a_password_that_is_not_utf_8_is_named_by_its_variable(start: Callable[.
     code, out, err = start("check", *options, env={"BROKER_PASSWORD": f"{SECRET}\udcff"}).finish()
     problem = "mqtt.password_env: the environment variable BROKER_PASSWORD is not UTF-8"
     assert (code, err, out.splitlines()[-1]) == (78, "", f"broker     FAIL  {problem}")
+
+
+def test_an_empty_password_file_is_told_and_no_mark_of_an_editor_is_part_of_one(start, tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    options = ["--set", "mqtt.broker=127.0.0.1", "--set", "mqtt.username=u", "--set", f"mqtt.password_file={path}"]
+    path.write_bytes(b"\n")
+    code, _, err = start("run", *options).finish()
+    problem = f"mqtt.password_file: {path}: is empty; write the password into it, or leave mqtt.password_file out"
+    assert (code, err) == (78, f"emotiond: {problem}\n")
+    path.write_bytes(b"\xef\xbb\xbf" + SECRET.encode() + b"\r\n")  # as Windows' Notepad writes it
+    assert MqttConfig(username="u", password_file=path).password == SECRET
 
 
 def test_a_password_given_as_a_variable_s_name_is_not_told(start: Callable[..., Daemon]) -> None:
