@@ -63,3 +63,21 @@ def test_an_interrupt_before_the_command_line_is_read_is_quiet(tmp_path: Path) -
     )
     done = emotiond(tmp_path, "", "image", "a.png")
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize("output", ["config.yaml", "mine", "net", "cascade", "link"])
+@pytest.mark.parametrize("read", [("image", str(ROOT / "edge/assets/portrait.jpg")), ("video", "builtin")])
+def test_the_files_of_the_settings_are_not_written_over(
+    start, tmp_path: Path, read: tuple[str, str], output: str
+) -> None:
+    (tmp_path / "config.yaml").write_text("detector: {cascade: cascade}\n")
+    (tmp_path / "mine").write_text("{}\n")
+    (tmp_path / "net").write_bytes((ROOT / "edge/models/int8.tflite").read_bytes())
+    (tmp_path / "cascade").write_text("<opencv_storage/>\n")
+    (tmp_path / "link").symlink_to("config.yaml")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    options = ["--config", "mine"] if output == "mine" else ["--set", "model.path=net"]
+    code, _, err = start(*read, "--output-csv", output, *options, cwd=tmp_path).finish()
+    said = f"emotiond: --output-csv: {output} is one of the files that are read; choose another name\n"
+    assert (code, err) == (2, said)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -232,21 +232,6 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path, arguments: list[str], c
     assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
 
 
-@pytest.mark.parametrize("output", ["config.yaml", "mine", "net", "cascade", "link"])
-def test_the_files_of_the_settings_are_not_written_over(tmp_path: Path, output: str) -> None:
-    (tmp_path / "config.yaml").write_text("detector: {cascade: cascade}\n")
-    (tmp_path / "mine").write_text("{}\n")
-    (tmp_path / "net").write_bytes((ROOT / "edge/models/int8.tflite").read_bytes())
-    (tmp_path / "cascade").write_text("<opencv_storage/>\n")
-    (tmp_path / "link").symlink_to("config.yaml")
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    options = ["--config", "mine"] if output == "mine" else ["--set", "model.path=net"]
-    done = video_command("builtin", "--output-csv", output, *options, cwd=tmp_path)
-    said = f"emotiond: --output-csv: {output} is one of the files that are read; choose another name\n"
-    assert (done.returncode, done.stderr) == (2, said)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
 def test_a_folder_that_is_named_by_a_number_can_be_read(tmp_path: Path, clip_frames: list) -> None:
     (tmp_path / "2024").mkdir()
     cv2.imwrite(str(tmp_path / "2024" / "1.png"), clip_frames[0])
