@@ -104,7 +104,7 @@ def _prove_camera(config: Config, camera: CameraConfig) -> str:
 def _prove_spool(config: Config) -> str:
     folder = state_folder(config.spool)
     if folder is None:
-        return "events wait in memory only (spool.folder: null)"
+        return "events wait in memory only (spool.folder: null; a service keeps them in its StateDirectory)"
     try:
         if not (folder / EVENTS).exists():
             # Not made here: it would be the user's who checks, root's perhaps, and not the daemon's.
