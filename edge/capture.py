@@ -2,7 +2,6 @@
 
 import os
 import threading
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +18,7 @@ USUAL_OPTIONS = "rtsp_flags;prefer_tcp"  # OpenCV's own, which the variable repl
 # A raw H.264 stream tells FFmpeg neither its frame rate nor its length; looking for them for 0.2 s (given in us) and
 # not for 8 s is enough. Others need longer: one that is joined in the middle shows its size with the next key frame.
 TCP_OPTIONS = f"{USUAL_OPTIONS}|analyzeduration;200000"
+_opening = threading.Lock()  # the options are the process's; OpenCV itself opens one stream after another
 MOTION_JPEG = cv2.VideoWriter.fourcc(*"MJPG")
 BY_HAND = 1  # of V4L2's auto_exposure
 EXPOSURE_UNITS_PER_MS = 10  # of V4L2's exposure_time_absolute
@@ -58,35 +58,15 @@ def open_capture(config: CameraConfig, colour: bool) -> Capture:
 def _open_stream(url: str, timeout_ms: int) -> cv2.VideoCapture:
     # Without these, a silent port or a stalled stream blocks for 30 s.
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
-    with _tcp_options if url.startswith("tcp://") else nullcontext():
-        return _opened(cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits), ADVICE)
-
-
-class _TcpOptions:
-    """While it is entered, OpenCV opens what it opens with `TCP_OPTIONS`, unless a person has set others.
-
-    The variable is the whole process's. Another stream that is opened meanwhile may fail, and is tried again; nobody
-    waits for a camera that does not answer. It is never removed: the C library moves what others may be reading then.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._entered = 0
-
-    def __enter__(self) -> None:
-        self._count(1)
-
-    def __exit__(self, *exc: object) -> None:
-        self._count(-1)
-
-    def _count(self, more: int) -> None:
-        with self._lock:
-            self._entered += more
-            if os.environ.get(OPTIONS) in (None, USUAL_OPTIONS, TCP_OPTIONS):
-                os.environ[OPTIONS] = TCP_OPTIONS if self._entered else USUAL_OPTIONS
-
-
-_tcp_options = _TcpOptions()
+    with _opening:
+        is_tcp = url.startswith("tcp://") and os.environ.get(OPTIONS, USUAL_OPTIONS) == USUAL_OPTIONS
+        try:
+            if is_tcp:  # and nobody has set options of their own
+                os.environ[OPTIONS] = TCP_OPTIONS
+            return _opened(cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits), ADVICE)
+        finally:
+            if is_tcp:  # not removed: the C library moves then what others may be reading
+                os.environ[OPTIONS] = USUAL_OPTIONS
 
 
 def _open_webcam(config: CameraConfig) -> cv2.VideoCapture:
