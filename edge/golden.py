@@ -27,11 +27,12 @@ def prove(classifier: TfliteClassifier) -> bool:
     try:
         with np.load(path) as arrays:
             names = [name for name in ("int8", "float32") if str(arrays[f"{name}_sha256"]) == classifier.sha256]
-        off, tolerance = deviation(classifier, path, names[0]) if names else (0.0, 0.0)
+        found = [deviation(classifier, path, name) for name in names]
     except Exception as error:  # noqa: BLE001 - a damaged one ends in errors of zipfile, zlib, tokenize and others
         raise ConfigError(f"model.path: {path}: cannot be read: {error}; copy it and the network anew") from None
-    if not names:
+    if not found:
         raise ConfigError(f"model.path: {classifier.path}: not the network of the {NAME} beside it: copy both")
+    off, tolerance = found[0]
     if not off <= tolerance:  # written so that NaN fails
         raise ConfigError(
             f"model.path: {classifier.path}: a score is off by {off:.2f}: damaged, or {classifier.runtime} is unsound"

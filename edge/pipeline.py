@@ -110,8 +110,8 @@ class Pipeline:
     def step(self, frame: Frame) -> Sight:
         """Find, follow and read the faces of a frame."""
         gone: list[Event] = []
-        if self._last_frame is not None and frame.size != self._last_frame.size and (last := self.finish()):
-            gone = last.events  # boxes of another resolution mean other places, and are told in its pixels
+        if self._last_frame is not None and frame.size != self._last_frame.size:
+            gone = self._end(self._last_frame)  # boxes of another resolution mean other places
         faces = self._search.find(frame, self._tracker.known)
         tracks = self._tracker.update(faces, frame.media_time)
         readings, events = self._policy.update(tracks, self._read(tracks, frame), frame)
@@ -124,11 +124,7 @@ class Pipeline:
 
     def finish(self) -> Sight | None:
         """End all faces, because no frame follows for now; None if there never was a frame."""
-        self._forget()
-        if self._last_frame is None:
-            return None
-        readings, events = self._policy.update([], [], self._last_frame)
-        return Sight(self._last_frame, readings, events)
+        return None if self._last_frame is None else Sight(self._last_frame, [], self._end(self._last_frame))
 
     def _read(self, tracks: Sequence[Track], frame: Frame) -> list[Scores | None]:
         """The scores of each track, None for one that is not in the frame; all that are due are read in one go."""
@@ -141,10 +137,13 @@ class Pipeline:
         self._reads = {track.id: self._reads[track.id] for track in tracks if track.id in self._reads}
         return [self._reads[track.id].scores if track.missed == 0 else None for track in tracks]
 
-    def _forget(self) -> None:
+    def _end(self, frame: Frame) -> list[Event]:
+        """End all faces, which `frame` was the last to show."""
         self._tracker.clear()
         self._search.clear()
         self._reads.clear()
+        _, events = self._policy.update([], [], frame)
+        return events
 
 
 @dataclass(frozen=True, slots=True)
