@@ -142,17 +142,7 @@ class MqttConfig(Settings):
             path, key = Path(folder) / self.password_credential, "password_credential"
         if path is None:
             return None
-        try:
-            password = path.read_text(encoding="utf-8-sig").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"mqtt.{key}: cannot read {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}"
-            ) from None
-        if not password:
-            raise ConfigError(f"mqtt.{key}: {path}: is empty; write the password into it, or leave mqtt.{key} out")
-        if len(password.encode()) > PASSWORD_MAX:
-            raise ConfigError(f"mqtt.{key}: {path}: holds more than a password")
-        return password
+        return read_password(f"mqtt.{key}", path)
 
     @property
     def secrets(self) -> tuple[str | None, ...]:
@@ -162,6 +152,21 @@ class MqttConfig(Settings):
         """
         files = {"ca_file": self.ca_file, "cert_file": self.cert_file, "key_file": self.key_file}
         return self.password, *(_digest(f"mqtt.{key}", path) for key, path in files.items())
+
+
+def read_password(name: str, path: Path) -> str:
+    """What a file holds, but for the end of its line. name: of the setting or option. Raises ConfigError."""
+    try:
+        # The mark that some editors put before a text (BOM) is none of it.
+        password = path.read_text(encoding="utf-8-sig").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        problem = getattr(error, "strerror", None) or "not UTF-8"
+        raise ConfigError(f"{name}: cannot read {path}: {problem}") from None
+    if not password:
+        raise ConfigError(f"{name}: {path}: is empty; write the password into it, or leave {name} out")
+    if len(password.encode()) > PASSWORD_MAX:
+        raise ConfigError(f"{name}: {path}: holds more than a password")
+    return password
 
 
 def _digest(key: str, path: Path | None) -> str | None:

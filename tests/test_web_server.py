@@ -165,7 +165,7 @@ def test_a_proxys_header_is_trusted_where_that_was_asked_for(web: Callable[..., 
     ("options", "code", "said"),
     [
         (["--host", "0.0.0.0"], 2, "--host 0.0.0.0: others could look in; give --password-file"),
-        (["--password-file", "missing"], 78, "--password-file missing: No such file or directory"),
+        (["--password-file", "missing"], 78, "--password-file: cannot read missing: No such file or directory"),
         (["--set", "mqtt.broker=null"], 78, "mqtt.broker: null: the dashboard shows what a broker hands on"),
         (["--port", "0"], 2, "usage"),
         (["--port", "70000"], 2, "--port 70000: there is no such port; it takes 1 to 65535"),

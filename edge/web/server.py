@@ -15,7 +15,7 @@ from nicegui import app as nicegui_app
 from nicegui import ui
 
 from edge.address import why_no_host
-from edge.config import Config, MqttConfig
+from edge.config import Config, MqttConfig, read_password
 from edge.errors import ConfigError, ServiceUnavailableError, UsageError
 from edge.watch import Subscriber
 from edge.web import historyfile, pages, tryit
@@ -63,16 +63,7 @@ class Listening:
 
     def password(self) -> str | None:
         """Raises ConfigError if it cannot be read, or is empty."""
-        if self.password_file is None:
-            return None
-        try:
-            password = self.password_file.read_text(encoding="utf-8").rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            problem = getattr(error, "strerror", None) or "not UTF-8"
-            raise ConfigError(f"--password-file {self.password_file}: {problem}") from None
-        if not password:
-            raise ConfigError(f"--password-file {self.password_file}: is empty")
-        return password
+        return None if self.password_file is None else read_password("--password-file", self.password_file)
 
 
 class _FleetSubscriber(Subscriber):
