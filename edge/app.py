@@ -11,7 +11,7 @@ import cv2
 from typing_extensions import assert_never
 
 from edge.camera import LiveSource, is_live
-from edge.classifier import TfliteClassifier, installed_model, shipped_model
+from edge.classifier import TfliteClassifier, network_of
 from edge.config import CameraConfig, Config, DetectorConfig, HaarConfig, MtcnnConfig
 from edge.errors import ConfigError, EmotiondError
 from edge.files import open_file
@@ -34,11 +34,10 @@ def build_detector(config: DetectorConfig, coarsest: float = math.inf) -> FaceDe
             assert_never(config)
 
 
-def files_read(config: Config) -> list[Path]:
-    """The files that the settings lead to, and that reading faces takes: the network, and a cascade of one's own."""
-    network = config.model.path or installed_model(config.model) or shipped_model()
+def files_read(settings: Path | None, config: Config) -> list[Path]:
+    """The file of the settings, if there is one, and those that they lead to: the network, a cascade of one's own."""
     cascade = config.detector.cascade if isinstance(config.detector, HaarConfig) else None
-    return [network] if cascade is None else [network, cascade]
+    return [path for path in (settings, network_of(config.model), cascade) if path is not None]
 
 
 def refuse_for_a_device(config: DetectorConfig) -> None:

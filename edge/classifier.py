@@ -59,6 +59,14 @@ def installed_model(config: ModelConfig) -> Path | None:
         ) from None
 
 
+def network_of(config: ModelConfig) -> Path:
+    """The network that the settings ask for: the file named, the installed bundle's, or what comes with emotiond.
+
+    Raises ConfigError.
+    """
+    return config.path or installed_model(config) or shipped_model()
+
+
 class TfliteClassifier:
     """A float32 or fully int8 network of one (1, 48, 48, 1) input, pixels of 0 to 255, and seven probabilities.
 
@@ -95,7 +103,7 @@ class TfliteClassifier:
     @classmethod
     def from_config(cls, config: ModelConfig) -> "TfliteClassifier":
         """As `config` says."""
-        return cls(config.path or installed_model(config), config.runtime, config.threads)
+        return cls(network_of(config), config.runtime, config.threads)
 
     def is_current(self) -> bool:
         """Whether the file still holds this network."""

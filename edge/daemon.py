@@ -15,7 +15,7 @@ from typing_extensions import assert_never
 from edge.app import build_pipeline, build_search, build_source, named, refuse_for_a_device, sees_colour
 from edge.broker import EmbeddedBroker
 from edge.channel import Channel
-from edge.classifier import TfliteClassifier, installed_model, shipped_model
+from edge.classifier import TfliteClassifier, network_of, shipped_model
 from edge.commands import Command
 from edge.config import Config, MqttConfig
 from edge.connection import Dialer
@@ -159,7 +159,7 @@ class Daemon:
             if classifier.path != shipped_model() and not prove(classifier):
                 log.info("model.path: %s: there is no %s beside it to prove it with", classifier.path, NAME)
             return classifier
-        path = config.model.path or installed_model(config.model) or shipped_model()
+        path = network_of(config.model)
         if self._config.model == config.model and path == self._classifier.path and self._classifier.is_current():
             return None
         classifier = TfliteClassifier.from_config(config.model)

@@ -74,7 +74,7 @@ def _image(options: argparse.Namespace) -> int:
     from edge import stills
 
     outputs = (options.output_image, options.output_csv, options.json)
-    return stills.run(config, options.inputs, *outputs, settings=[settings] if settings else [])
+    return stills.run(config, options.inputs, *outputs, settings=settings)
 
 
 def _video(options: argparse.Namespace) -> int:
@@ -89,7 +89,7 @@ def _video(options: argparse.Namespace) -> int:
     from edge import video
 
     outputs = video.Outputs(options.output_video, options.output_csv, options.output_timeline)
-    video.run(config, outputs, bars=not options.no_bars, settings=[settings] if settings else [])
+    video.run(config, outputs, bars=not options.no_bars, settings=settings)
     return 0
 
 

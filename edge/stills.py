@@ -85,15 +85,15 @@ def run(
     output_image: str | None,
     output_csv: Path | None,
     as_json: bool,
-    settings: Sequence[Path] = (),
+    settings: Path | None = None,
 ) -> int:
     """Look at all pictures that `inputs` name and write what was asked for; returns the exit code.
 
-    settings: the files that `config` was read from, which are not written over.
+    settings: the file that `config` was read from, which is not written over.
     A picture that cannot be read is told on standard error, the others are done, and the code is BadDataError's.
     """
     paths = find_pictures(inputs)
-    drawn, tables = _prepare(paths, output_image, output_csv, [*settings, *files_read(config)])
+    drawn, tables = _prepare(paths, output_image, output_csv, files_read(settings, config))
     # One picture uses all cores inside of OpenCV; many use them better side by side.
     workers = min(len(paths), os.cpu_count() or 1) if isinstance(config.detector, HaarConfig) else 1
     if workers > 1:

@@ -51,15 +51,15 @@ class Outputs:
         return [(option, path) for option, path in asked if path is not None]
 
 
-def run(config: Config, outputs: Outputs, bars: bool = True, settings: Sequence[Path] = ()) -> None:
+def run(config: Config, outputs: Outputs, bars: bool = True, settings: Path | None = None) -> None:
     """Read `config.camera.source` as fast as it can be, and write what was asked for.
 
-    settings: the files that `config` was read from, which are not written over.
+    settings: the file that `config` was read from, which is not written over.
     Without outputs, events are printed. Raises as `files.open_file`, UsageError, and OSError for what cannot be
     written. The same file gives the same tables.
     """
     source_name = str(config.camera.source)
-    _refuse(source_name, outputs, [*settings, *files_read(config)])
+    _refuse(source_name, outputs, files_read(settings, config))
     # Every frame: the copy has the file's rate, and a device's `max_fps` is for what it can keep up with.
     camera = config.camera.model_copy(update={"realtime": False, "loop": False, "max_fps": None})
     # In colours without a copy too: grey from the file differs by rounding, and the tables must not.
