@@ -4,8 +4,10 @@ import importlib.util
 import json
 import os
 import shutil
+import sysconfig
 import time
 import tracemalloc
+import venv
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -259,6 +261,47 @@ def test_an_empty_room_is_hardly_searched(tmp_path: Path) -> None:
     assert idle["sweeps"] <= 3  # of 30 frames
     assert idle["core_percent"] > 0
     assert idle["reading_core_percent"] > 0
+
+
+TOLD = (("angry", 50), ("angry", 60), ("surprise", 200), ("fear", 210))  # and the grey level of the picture
+FACEX = """
+class Classifier:
+    def predict(self, image):
+        assert image.ndim == 3
+        return [{"bbox": (0, 0, 9, 9), "emot": self.detect_emotion(image[..., 0])}] * 2
+
+    def detect_emotion(self, grey):
+        assert grey.ndim == 2
+        return {"happy": 0.1, "anger" if grey[0, 0] < 100 else "surprised": 0.9}
+
+
+class PoolManager:
+    def __init__(self, pool_size):
+        pass
+
+    def get_classifier(self):
+        return Classifier()
+"""
+
+
+def test_a_peer_of_another_environment_is_measured_and_understood(tmp_path: Path, short_clip: Path) -> None:
+    """A package of facex's form, which is too large to be installed here; its words for emotions are not ours."""
+    venv.create(tmp_path / "peer")
+    [packages] = (tmp_path / "peer").glob("lib/python*/site-packages")
+    (packages / "opencv.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (packages / "facex.py").write_text(FACEX)
+    (packages / "facex-7.dist-info").mkdir()
+    (packages / "facex-7.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: facex\nVersion: 7\n")
+    rows = [(EMOTIONS.index(name), np.full((48, 48), level, np.uint8), "PublicTest") for name, level in TOLD]
+    data = write_csv(tmp_path / "fer2013.csv", rows)
+    python, output = tmp_path / "peer" / "bin" / "python", tmp_path / "result.json"
+    run("peers", "--python", python, "--clip", short_clip, "--data", data, "--rounds", 1, "--json", output)
+    result = json.loads(output.read_text())
+    assert result["versions"] == {"facex": "7"}
+    assert result["clips"][0]["facex faces"] == 2
+    assert result["clips"][0]["over facex"] > 0
+    right = {row["package"]: row["accuracy"] for row in result["pictures"]}
+    assert right["facex"] == 0.75  # a frightened face is none that it names
 
 
 @pytest.mark.parametrize(
