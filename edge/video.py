@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from edge import clip, places
 from edge.address import ffmpeg_name, without_secret
@@ -29,6 +30,7 @@ from edge.records import Frame
 from edge.timeline import Timeline
 from edge.videofile import VideoFile
 
+LIPS_S = 0.05  # that a copy's pictures may be early or late, which nobody sees in a speaker
 ROOM = 4  # frames between two stages: enough that neither waits for the other's odd slow frame
 BOX = ("x", "y", "w", "h")
 FACES_HEADER = ("frame", "at_s", "face", "emotion", "confidence", *EMOTIONS, *BOX, "found")
@@ -102,12 +104,18 @@ def _frames(source: FrameSource) -> Iterator[Frame]:
 
 
 class _Copy:
-    """The annotated video: drawn and packed beside the reading of the next faces. Raises as VideoFile."""
+    """The annotated video: drawn and packed beside the reading of the next faces. Raises as VideoFile.
+
+    Its rate is fixed and a file's need not be: pictures are repeated, or left out, where it would run off from the
+    file's own time.
+    """
 
     def __init__(self, path: Path, fps: float, bars: bool) -> None:
         self._path, self._fps, self._bars = path, fps, bars
         self._behind = Behind(self._write, ROOM)
+        self._slack = max(1, round(LIPS_S * fps))  # frames
         self._file: VideoFile | None = None
+        self._last: npt.NDArray[np.uint8] | None = None
 
     def __enter__(self) -> "_Copy":
         with ExitStack() as stack:
@@ -131,10 +139,16 @@ class _Copy:
     def _write(self, sight: Sight) -> None:
         if self._file is None:
             self._file = self._files.enter_context(VideoFile(self._path, self._fps, sight.frame.size))
+        late = round(sight.frame.media_time * self._fps) - self._file.frames
+        if late < -self._slack:
+            return
         picture = draw(sight.frame.image, sight.readings, self._bars)
         if sight.frame.size != self._file.size:
             picture = np.asarray(cv2.resize(picture, self._file.size), np.uint8)
+        for _ in range(late - self._slack):
+            self._file.write(picture if self._last is None else self._last)
         self._file.write(picture)
+        self._last = picture
 
 
 class _Tables:

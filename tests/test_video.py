@@ -62,6 +62,15 @@ def frames_of(path: Path) -> list[np.ndarray]:
         frames.append(image)
 
 
+def times_of(path: Path) -> list[float]:
+    """Seconds."""
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    times = []
+    while capture.grab():
+        times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+    return times
+
+
 def test_a_video_gives_a_copy_two_tables_and_a_timeline(tmp_path: Path, video: Path, clip_frames: list) -> None:
     copy, table, timeline = tmp_path / "copy.mp4", tmp_path / "faces.csv", tmp_path / "timeline.png"
     outputs = ["--output-video", copy, "--output-csv", table, "--output-timeline", timeline]
@@ -106,6 +115,26 @@ def test_a_copy_has_every_frame_whatever_a_daemon_would_pass_over(tmp_path: Path
     assert (done.returncode, done.stderr) == (0, "")
     assert "frames: 12, " in done.stdout
     assert len(frames_of(copy)) == 12
+
+
+def test_a_copy_keeps_the_pace_of_frames_that_come_irregularly(tmp_path: Path) -> None:
+    """As telephones in the dark and recorders of screens write them."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed (tests/system_packages.sh installs it)")
+    for number in range(40):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((48, 64, 3), 5 * number + 20, np.uint8))
+    irregular, copy = tmp_path / "irregular.webm", tmp_path / "copy.mp4"
+    times = "setpts='if(lt(N,30),N/60,0.5+(N-30)/5)/TB'"
+    options = ["-vf", times, "-vsync", "vfr", "-enc_time_base", "1/1000", "-c:v", "libvpx", "-deadline", "realtime"]
+    command = ["ffmpeg", "-v", "error", "-i", tmp_path / "%d.png", *options, "-y", irregular]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    assert video_command(irregular, "--output-video", copy).returncode == 0
+    level_at = {round(t, 3): frame.mean() for t, frame in zip(times_of(irregular), frames_of(irregular), strict=True)}
+    assert max(level_at) == pytest.approx(2.3, abs=0.05)
+    for at_s, frame in zip(times_of(copy), frames_of(copy), strict=True):
+        near = [level for t, level in level_at.items() if abs(t - at_s) < 0.25]
+        assert min(near) - 8 < frame.mean() < max(near) + 8
+    assert times_of(copy)[-1] == pytest.approx(max(level_at), abs=0.15)
 
 
 def test_without_outputs_the_events_are_told() -> None:
