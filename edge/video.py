@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge import clip, places
+from edge import clip, places, sound
 from edge.address import ffmpeg_name, without_secret
 from edge.app import build_pipeline, build_search, files_read
 from edge.beside import Behind
@@ -87,10 +87,10 @@ def run(config: Config, outputs: Outputs, bars: bool = True, settings: Path | No
         if last is not None:
             events += len(last.events)
             _tell(last, tables, None, progress, quiet=outputs != Outputs())
-    codec = f", written as {copy.codec}" if copy else ""
+    written = f", written as {copy.codec}{copy.add_sound(_video_file(source_name))}" if copy else ""
     if outputs.timeline:
         write_picture(outputs.timeline, timeline.draw())
-    progress.say(f"{shown(source_name)}: frames: {frames}, faces: {timeline.faces}, events: {events}{codec}")
+    progress.say(f"{shown(source_name)}: frames: {frames}, faces: {timeline.faces}, events: {events}{written}")
 
 
 def _frames(source: FrameSource) -> Iterator[Frame]:
@@ -131,6 +131,15 @@ class _Copy:
     def codec(self) -> str:
         """What it was written as; of no use while it is entered."""
         return self._file.codec if self._file is not None else ""
+
+    def add_sound(self, original: Path | None) -> str:
+        """Give it that of the video file that was read, if it is one; returns what there is to say of it.
+
+        Of no use while it is entered.
+        """
+        if original is None or self._file is None or not self._path.is_file():
+            return ""
+        return sound.add(self._path, original, self._file.frames, self._fps)
 
     def add(self, sight: Sight) -> None:
         """Append what one frame showed."""
@@ -251,12 +260,18 @@ def _files_of(source: str) -> list[Path]:
     return [file for file in files if fnmatch(file.name, pattern) and file.suffix.lower() in PICTURE_SUFFIXES]
 
 
+def _video_file(source: str) -> Path | None:
+    """The one that is read, unless it is pictures or the built-in clip."""
+    path = Path(source.removeprefix("file://"))
+    return path if source != "builtin" and path.is_file() and path.suffix.lower() not in PICTURE_SUFFIXES else None
+
+
 def _facts(source: str, wished_fps: float | None) -> tuple[float, int | None]:
     """The rate, and how many frames there should be, if the file says so."""
     if source == "builtin":
         return clip.FPS, round(clip.CYCLE_S * clip.FPS)
-    path = Path(source.removeprefix("file://"))
-    if not path.is_file() or path.suffix.lower() in PICTURE_SUFFIXES:
+    path = _video_file(source)
+    if path is None:
         return wished_fps or FALLBACK_FPS, None
     capture = cv2.VideoCapture(ffmpeg_name(path), cv2.CAP_FFMPEG)
     fps, frames = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)

@@ -48,7 +48,7 @@ class VideoFile:
 
     def __exit__(self, *exc: object) -> None:
         problem = self._encoder.close()
-        if not exc[0] and (problem or not self._is_whole()):
+        if not exc[0] and (problem or not is_whole(self._path, self.frames)):
             raise OSError(errno.EIO, problem or "could not be written whole; is there room?", str(self._path))
 
     def write(self, image: npt.NDArray[np.uint8]) -> None:
@@ -59,15 +59,19 @@ class VideoFile:
             raise OSError(errno.EIO, self._encoder.close() or "ffmpeg gave up", str(self._path)) from None
         self.frames += 1
 
-    def _is_whole(self) -> bool:
-        """OpenCV says nothing when a disk is full; then what was written cannot be opened, or ends early."""
-        if self.frames == 0:
-            return True
-        capture = cv2.VideoCapture(ffmpeg_name(self._path), cv2.CAP_FFMPEG)
-        try:
-            return capture.isOpened() and capture.get(cv2.CAP_PROP_FRAME_COUNT) >= 0.9 * self.frames
-        finally:
-            capture.release()
+
+def is_whole(path: Path, frames: int) -> bool:
+    """Whether a video of as many frames was written: OpenCV says nothing when a disk is full, nor does ffmpeg always.
+
+    Then what was written cannot be opened, or ends early.
+    """
+    if frames == 0:
+        return True
+    capture = cv2.VideoCapture(ffmpeg_name(path), cv2.CAP_FFMPEG)
+    try:
+        return capture.isOpened() and capture.get(cv2.CAP_PROP_FRAME_COUNT) >= 0.9 * frames
+    finally:
+        capture.release()
 
 
 class _OpenCv:

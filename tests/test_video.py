@@ -137,6 +137,89 @@ def test_a_copy_keeps_the_pace_of_frames_that_come_irregularly(tmp_path: Path) -
     assert times_of(copy)[-1] == pytest.approx(max(level_at), abs=0.15)
 
 
+def with_tone(video: Path, path: Path, coder: str, late: str = "v", late_s: float = 0.0, *options: str) -> Path:
+    """A copy of a video with a tone from its sixth second on, its pictures (v) or its sound (a) later by so much."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed (tests/system_packages.sh installs it)")
+    tone = ["-f", "lavfi", "-t", "16", "-i", "aevalsrc=gt(t\\,5)*sin(2764*t)/2"]
+    shifts = [["-itsoffset", str(late_s if late == kind else 0)] for kind in "va"]
+    coders = ["-map", "0:v", "-map", "1:a", "-c:v", "libx264", "-preset", "ultrafast", "-c:a", coder, *options]
+    command = ["ffmpeg", "-v", "error", *shifts[0], "-i", video, *shifts[1], *tone, *coders, path]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    return path
+
+
+def tone_begins_at(path: Path) -> float | None:
+    """Seconds from the first picture; None without a tone. Raises what ffmpeg does without sound."""
+    sound = ["-map", "0:a", "-af", "aresample=8000:async=1:first_pts=0", "-ac", "1", "-f", "s16le", "-"]
+    done = subprocess.run(["ffmpeg", "-v", "error", "-i", path, *sound], capture_output=True, stdin=subprocess.DEVNULL)
+    loud = np.flatnonzero(np.abs(np.frombuffer(done.stdout, np.int16).astype(int)) > 5000)
+    return loud[0] / 8000 if loud.size else None
+
+
+@pytest.mark.parametrize(
+    ("name", "coder", "copied_to", "late", "late_s", "begins_s", "said"),
+    [
+        ("plain.mp4", "aac", "copy.mp4", "v", 0, 5, "H.264 with its sound"),
+        ("to other.mkv", "libopus", "copy.mkv", "v", 0, 5, "H.264 with its sound"),
+        ("late pictures.mkv", "aac", "copy.mp4", "v", 2, 3, "H.264 with its sound"),
+        ("late sound.mp4", "aac", "copy.avi", "a", 1, 6, "H.264 with its sound as AAC"),
+        ("late sound.mp4", "aac", "copy.MOV", "a", 1, 6, "H.264 with its sound"),
+        ("unfit.mov", "pcm_s16be", "copy.mp4", "v", 0, 5, "H.264 with its sound as AAC"),
+    ],
+)
+def test_a_copy_has_its_originals_sound_when_it_is_heard_there(
+    tmp_path: Path,
+    video: Path,
+    name: str,
+    coder: str,
+    copied_to: str,
+    late: str,
+    late_s: float,
+    begins_s: float,
+    said: str,
+) -> None:
+    heard, copy = with_tone(video, tmp_path / name, coder, late, late_s), tmp_path / copied_to
+    before = sorted([*tmp_path.iterdir(), copy])
+    done = video_command(heard, "--output-video", copy)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(f", written as {said}\n")
+    assert tone_begins_at(copy) == pytest.approx(begins_s, abs=0.1)
+    assert len(frames_of(copy)) == len(frames_of(video))
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_sound_of_a_recording_that_begins_in_its_middle_is_where_it_belongs(tmp_path: Path, video: Path) -> None:
+    """Its first pictures cannot be decoded, its sound can."""
+    whole = with_tone(video, tmp_path / "whole.ts", "aac", "v", 0, "-g", "45").read_bytes()
+    cut = tmp_path / "cut.ts"
+    cut.write_bytes(whole[len(whole) // 188 // 10 * 188 :])
+    first = frames_of(cut)[0].astype(int)
+    distances = [np.abs(frame - first).mean() for frame in frames_of(tmp_path / "whole.ts")]
+    assert video_command(cut, "--output-video", tmp_path / "copy.mp4").returncode == 0
+    assert tone_begins_at(tmp_path / "copy.mp4") == pytest.approx(5 - np.argmin(distances) / 15, abs=0.1)
+
+
+def test_a_copy_stays_whole_where_it_cannot_be_given_its_sound(tmp_path: Path, video: Path) -> None:
+    heard, folder = with_tone(video, tmp_path / "heard.mkv", "aac"), tmp_path / "shut"
+    folder.mkdir()
+    copy = folder / "copy.mp4"
+    copy.touch()
+    copy.chmod(0o666)
+    user = as_ordinary_user()
+    folder.chmod(0o555)
+    done = video_command(heard, "--output-video", copy, before=user)
+    folder.chmod(0o755)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(", written as H.264 without its sound: Permission denied\n")
+    assert len(frames_of(copy)) == len(frames_of(video))
+
+
+def test_a_copy_says_that_the_sound_is_missing_where_nothing_adds_it(tmp_path: Path, video: Path) -> None:
+    done = video_command(video, "--output-video", tmp_path / "copy.mp4", path="")
+    assert done.stdout.endswith(" without sound (the program ffmpeg would add it)\n")
+
+
 def test_without_outputs_the_events_are_told() -> None:
     done = video_command("builtin")
     assert (done.returncode, done.stderr) == (0, "")
