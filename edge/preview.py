@@ -18,7 +18,7 @@ from edge import clip
 from edge.app import build_pipeline, build_search, build_source
 from edge.classifier import TfliteClassifier
 from edge.config import Config
-from edge.draw import caption, draw
+from edge.draw import caption, draw, shrunk_by
 from edge.errors import ConfigError, EndOfStream, ServiceUnavailableError
 from edge.output import write_picture
 from edge.pipeline import FrameSource, Pipeline, Sight
@@ -181,7 +181,7 @@ def _show(pipeline: Pipeline, source: FrameSource, view: View) -> None:
         if frame is not None:
             first, sight = sight is None, pipeline.step(frame)
             if first:
-                cv2.resizeWindow(WINDOW, *frame.size)
+                cv2.resizeWindow(WINDOW, *(max(1, round(side / shrunk_by(frame.size))) for side in frame.size))
         if sight is not None:
             picture = draw(sight.frame.image, sight.readings, view.bars)
             status = "" if source.online else "the camera gives no frames"

@@ -181,6 +181,26 @@ def test_a_picture_is_shown_until_a_key_says_otherwise(
     assert (code, err) == (0, "")
 
 
+def test_a_picture_that_is_larger_than_screens_is_seen_whole_with_its_help(
+    screen: Screen, start: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    photo = tmp_path / "photo.png"
+    cv2.imwrite(str(photo), np.full((3000, 4000, 3), 90, np.uint8))
+    start("preview", "--source", str(photo), env={"DISPLAY": screen.name})
+    window = screen.window()
+    wait_for(lambda: screen.size(window) == (960, 720), "the window fits on a screen", LONG_S)
+
+    def written() -> np.ndarray:
+        """Rows of the corner in which there are letters."""
+        corner = screen.look(window, tmp_path / "screen.png")[:300, :120].astype(int)
+        return np.flatnonzero((corner.max(axis=(1, 2)) - corner.min(axis=(1, 2))) > 60)
+
+    wait_for(lambda: written().size > 0, "its caption is shown")
+    without_help = written().max()
+    screen.press(window, "h")
+    wait_for(lambda: written().max() > without_help + 5 * 20, "help in letters that can be read")
+
+
 def test_it_ends_quietly_when_it_is_asked_to(screen: Screen, start: Callable[..., Daemon]) -> None:
     daemon = start("preview", "--source", "builtin", env={"DISPLAY": screen.name})
     screen.window()
