@@ -32,6 +32,8 @@ from edge.videofile import VideoFile
 
 LIPS_S = 0.05  # that a copy's pictures may be early or late, which nobody sees in a speaker
 ROOM = 4  # frames between two stages: enough that neither waits for the other's odd slow frame
+PEEKED = 30  # frames
+RATE_USUAL, RATE_MAX = 120.0, 1000.0  # frames/s; more than usual is a clock's ticks, unless frames come as fast
 BOX = ("x", "y", "w", "h")
 FACES_HEADER = ("frame", "at_s", "face", "emotion", "confidence", *EMOTIONS, *BOX, "found")
 EVENTS_HEADER = ("at_s", "type", "face", "emotion", "previous", "confidence", *BOX)
@@ -274,6 +276,16 @@ def _facts(source: str, wished_fps: float | None) -> tuple[float, int | None]:
     if path is None:
         return wished_fps or FALLBACK_FPS, None
     capture = cv2.VideoCapture(ffmpeg_name(path), cv2.CAP_FFMPEG)
-    fps, frames = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    stated, frames = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    times = [capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 for _ in range(PEEKED) if capture.grab()]
     capture.release()
-    return fps if 0 < fps <= 1000 else FALLBACK_FPS, round(frames) if 0 < frames < 1e9 else None
+    return _rate(stated, np.diff(times)), round(frames) if 0 < frames < 1e9 else None
+
+
+def _rate(stated: float, steps_s: npt.NDArray[np.float64]) -> float:
+    """The rate that a file states, unless its first frames come much faster: then it is a mean over pauses."""
+    rate = stated if 0 < stated <= RATE_MAX else FALLBACK_FPS
+    steps_s = steps_s[steps_s > 1 / RATE_MAX]
+    steps_s = steps_s[steps_s < 3 * np.median(steps_s)] if steps_s.size else steps_s
+    first = 1 / float(np.mean(steps_s)) if steps_s.size else rate
+    return first if first > 1.5 * rate or rate > 1.5 * max(first, RATE_USUAL) else rate
