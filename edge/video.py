@@ -32,7 +32,7 @@ from edge.videofile import VideoFile
 
 LIPS_S = 0.05  # that a copy's pictures may be early or late, which nobody sees in a speaker
 ROOM = 4  # frames between two stages: enough that neither waits for the other's odd slow frame
-PEEKED = 30  # frames
+PEEKED = 16  # frames
 RATE_USUAL, RATE_MAX = 120.0, 1000.0  # frames/s; more than usual is a clock's ticks, unless frames come as fast
 BOX = ("x", "y", "w", "h")
 FACES_HEADER = ("frame", "at_s", "face", "emotion", "confidence", *EMOTIONS, *BOX, "found")
@@ -68,7 +68,7 @@ def run(config: Config, outputs: Outputs, bars: bool = True, settings: Path | No
     camera = config.camera.model_copy(update={"realtime": False, "loop": False, "max_fps": None})
     # In colours without a copy too: grey from the file differs by rounding, and the tables must not.
     source = open_file(camera, source_name)
-    fps, promised = _facts(source_name, camera.fps)
+    fps, promised = _facts(source_name, camera.fps, PEEKED if outputs.video else 0)
     classifier = TfliteClassifier.from_config(config.model)
     timeline, frames, events = Timeline(), 0, 0
     progress = Progress("frames", promised, goes_on=outputs != Outputs())
@@ -268,8 +268,8 @@ def _video_file(source: str) -> Path | None:
     return path if source != "builtin" and path.is_file() and path.suffix.lower() not in PICTURE_SUFFIXES else None
 
 
-def _facts(source: str, wished_fps: float | None) -> tuple[float, int | None]:
-    """The rate, and how many frames there should be, if the file says so."""
+def _facts(source: str, wished_fps: float | None, peeked: int) -> tuple[float, int | None]:
+    """The rate, for which so many frames are looked at, and how many there should be, if the file says so."""
     if source == "builtin":
         return clip.FPS, round(clip.CYCLE_S * clip.FPS)
     path = _video_file(source)
@@ -277,7 +277,7 @@ def _facts(source: str, wished_fps: float | None) -> tuple[float, int | None]:
         return wished_fps or FALLBACK_FPS, None
     capture = cv2.VideoCapture(ffmpeg_name(path), cv2.CAP_FFMPEG)
     stated, frames = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
-    times = [capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 for _ in range(PEEKED) if capture.grab()]
+    times = [capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 for _ in range(peeked) if capture.grab()]
     capture.release()
     return _rate(stated, np.diff(times)), round(frames) if 0 < frames < 1e9 else None
 
