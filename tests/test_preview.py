@@ -172,7 +172,9 @@ def test_a_picture_is_shown_until_a_key_says_otherwise(
             screen.press(window, key)
 
     press_until("s", lambda: len(saved(tmp_path)) > 1 or daemon.process.poll() is not None)
-    assert cv2.imread(str(saved(tmp_path)[-1])).shape == (512, 512, 3)
+    still = cv2.imread(str(saved(tmp_path)[-1]))
+    assert still.shape == (512, 512, 3)
+    assert (still == COLOURS["happy"]).all(axis=2).sum() > 1500  # its box and label too: nothing is to be waited for
     screen.press(window, "space")
     time.sleep(1)
     assert daemon.process.poll() is None
