@@ -1,14 +1,19 @@
 """`emotiond video` as people call it: the annotated copy, the tables, the timeline, and what it says to bad files."""
 
+import contextlib
 import csv
+import fcntl
 import itertools
 import os
+import pty
 import re
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -419,6 +424,27 @@ def test_an_interrupted_run_leaves_a_whole_copy_of_what_was_read(
     assert 20 < len(frames_of(copy)) < 20_000
     assert table.read_text().endswith("\n")
     assert [event[1] for event in rows(tmp_path / "faces-events.csv")] == ["type", "new", "update"]
+
+
+def test_progress_stays_one_line_of_a_narrow_terminal(tmp_path: Path, clip_frames: list) -> None:
+    cv2.imwrite(str(tmp_path / "0.jpg"), clip_frames[0])
+    for number in range(1, 1000):
+        (tmp_path / f"{number}.jpg").symlink_to("0.jpg")
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 20, 0, 0))
+    command = [sys.executable, "-m", "edge", "video", tmp_path]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    child = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=theirs)
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError):  # Linux's way to say that nobody writes any more
+        while piece := os.read(ours, 4096):
+            said += piece
+    os.close(ours)
+    assert child.wait() == 0
+    lines = said.decode().split("\r\x1b[K")
+    assert len(lines) > 2
+    assert max(map(len, lines)) < 20
 
 
 def test_progress_says_how_much_is_left() -> None:
