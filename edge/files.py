@@ -57,7 +57,10 @@ def open_file(config: CameraConfig, source: str, colour: bool = True) -> "FileSo
         fps = config.fps or FALLBACK_FPS
         return FileSource(source, lambda: _read_pictures(pictures, fps, colour), realtime, loop, config.max_fps)
     if not path.is_file():
-        raise InputNotFoundError(f"camera.source: {without_secret(source)}: no such file, folder or camera")
+        problem = "no such file, folder or camera"
+        if path.exists():
+            problem = "neither a file nor a folder; what comes through a pipe must be saved first"
+        raise InputNotFoundError(f"camera.source: {without_secret(source)}: {problem}")
     opened = [_open_video(path, colour)]  # now, so that what is no video is told now
     pause_max_s = PAUSE_MAX_S if _has_one_clock(path) else STEP_MAX_S
 

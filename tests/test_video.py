@@ -304,6 +304,12 @@ def test_a_damaged_video_goes_on_behind_the_damage(tmp_path: Path, video: Path) 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
+        ([""], 2, "IN: is empty; name a video file or a folder of pictures"),
+        (
+            ["pipe.mkv"],
+            66,
+            "camera.source: pipe.mkv: neither a file nor a folder; what comes through a pipe must be saved",
+        ),
         (["missing.mkv"], 66, "camera.source: missing.mkv: no such file"),
         (["text.mkv"], 65, "camera.source: text.mkv: not a video that OpenCV can read"),
         (["empty.mkv"], 65, "camera.source: empty.mkv: not a video that OpenCV can read"),
@@ -347,6 +353,7 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path, arguments: list[str], c
     for name in ("text.mkv", "text.csv", "text-events.csv"):
         (tmp_path / name).write_text("this is no video\n" * 50)
     (tmp_path / "empty.mkv").touch()
+    os.mkfifo(tmp_path / "pipe.mkv")
     (tmp_path / "link.mkv").hardlink_to(tmp_path / "text.mkv")
     (tmp_path / "t.png").symlink_to("text.csv")
     (tmp_path / "pics").mkdir()
