@@ -27,6 +27,7 @@ SHADE = 0.65  # how much of a panel covers the picture
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 REFERENCE_WIDTH = 640  # px; lines and letters of this size fit a picture of this width,
 REFERENCE_FACE = 100  # px; and a face of this one: in a large picture of many small faces they are small too
+WINDOW_MAX = (1280, 720)  # px; what is larger is shown smaller, so that it fits on a screen
 SIZES = 20  # steps of a twentieth: letters do not flicker with every pixel that a face comes nearer
 
 
@@ -50,15 +51,22 @@ def draw(image: npt.NDArray[np.uint8], readings: Iterable[Reading], bars: bool =
 def caption(image: npt.NDArray[np.uint8], lines: Sequence[str]) -> npt.NDArray[np.uint8]:
     """A copy of a (h, w, 3) BGR picture with lines of text on a panel in its top left corner."""
     picture = image.copy()
-    scale = max(0.85, min(1.5, picture.shape[1] / REFERENCE_WIDTH))  # letters of less than 10 px are hard to read
-    size, row, pad = 0.5 * scale, round(20 * scale), round(6 * scale)
-    width = max((cv2.getTextSize(line, FONT, size, 1)[0][0] for line in lines), default=0) + 2 * pad
+    shrunk = shrunk_by((picture.shape[1], picture.shape[0]))
+    # As it is shown, letters of less than 10 px are hard to read.
+    scale = max(0.85, min(1.5, picture.shape[1] / REFERENCE_WIDTH)) * shrunk
+    size, row, pad, thickness = 0.5 * scale, round(20 * scale), round(6 * scale), round(shrunk)
+    width = max((cv2.getTextSize(line, FONT, size, thickness)[0][0] for line in lines), default=0) + 2 * pad
     area = picture[: row * len(lines) + pad, :width]
     if area.size:
         area[:] = cv2.addWeighted(area, 1 - SHADE, np.full_like(area, PANEL), SHADE, 0)
     for index, line in enumerate(lines):
-        cv2.putText(picture, line, (pad, row * (index + 1) - pad // 2), FONT, size, WHITE, 1, cv2.LINE_AA)
+        cv2.putText(picture, line, (pad, row * (index + 1) - pad // 2), FONT, size, WHITE, thickness, cv2.LINE_AA)
     return picture
+
+
+def shrunk_by(size: tuple[int, int]) -> float:
+    """How many times smaller a picture of this width and height is shown; 1 where it fits into `WINDOW_MAX`."""
+    return max(1.0, size[0] / WINDOW_MAX[0], size[1] / WINDOW_MAX[1])
 
 
 def _scale(picture: npt.NDArray[np.uint8], reading: Reading) -> float:

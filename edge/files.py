@@ -33,6 +33,7 @@ ROOM = 8  # pictures that wait to be taken: decoding goes on while the first sea
 LATE_MAX_S = 1.0
 DAMAGED_FRAMES_MAX = 10_000  # in a row; containers may promise any number
 STEP_BACK_MAX_S, STEP_MAX_S = 0.5, 10.0  # of a recording's time; further steps lead into another recording behind it
+PAUSE_MAX_S = 3600.0  # that is believed of a file with one clock; a copy shows it all
 FRAME_STAMP = getattr(cv2, "CAP_PROP_PTS", None)  # in frames of the mean rate; OpenCV has it from 4.11 on
 FALLBACK_FPS = 15.0  # for pictures without a rate, and for files that state none
 
@@ -56,11 +57,15 @@ def open_file(config: CameraConfig, source: str, colour: bool = True) -> "FileSo
         fps = config.fps or FALLBACK_FPS
         return FileSource(source, lambda: _read_pictures(pictures, fps, colour), realtime, loop, config.max_fps)
     if not path.is_file():
-        raise InputNotFoundError(f"camera.source: {without_secret(source)}: no such file, folder or camera")
+        problem = "no such file, folder or camera"
+        if path.exists():
+            problem = "neither a file nor a folder; what comes through a pipe must be saved first"
+        raise InputNotFoundError(f"camera.source: {without_secret(source)}: {problem}")
     opened = [_open_video(path, colour)]  # now, so that what is no video is told now
+    pause_max_s = PAUSE_MAX_S if _has_one_clock(path) else STEP_MAX_S
 
     def read() -> Pictures:
-        return _read_video(path, opened.pop() if opened else _open_video(path, colour))
+        return _read_video(path, opened.pop() if opened else _open_video(path, colour), pause_max_s)
 
     return FileSource(source, read, realtime, loop, config.max_fps)
 
@@ -203,7 +208,7 @@ def _open_video(path: Path, colour: bool) -> cv2.VideoCapture | LumaVideo:
     return as_luma(path, capture) or open_video(path)  # again: its first frame was taken to compare
 
 
-def _read_video(path: Path, capture: cv2.VideoCapture | LumaVideo) -> Pictures:
+def _read_video(path: Path, capture: cv2.VideoCapture | LumaVideo, step_max_s: float) -> Pictures:
     try:
         fps = capture.get(cv2.CAP_PROP_FPS)
         fps = fps if 0 < fps <= 1000 else FALLBACK_FPS
@@ -216,7 +221,7 @@ def _read_video(path: Path, capture: cv2.VideoCapture | LumaVideo) -> Pictures:
             failures = 0
             # A frame's own time where the file has it; broken ones repeat it or go back.
             stamp_s = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            if count and not -STEP_BACK_MAX_S <= stamp_s + shift_s - position_s <= STEP_MAX_S:
+            if count and not -STEP_BACK_MAX_S <= stamp_s + shift_s - position_s <= step_max_s:
                 shift_s = position_s + 1 / fps - stamp_s
             # Of a frame without a time, as in a raw H.264 stream, OpenCV says 0.
             step_s = 0.01 / fps if stamp_s else 1 / fps
@@ -231,6 +236,13 @@ def _read_video(path: Path, capture: cv2.VideoCapture | LumaVideo) -> Pictures:
             log.warning("%s: ends early: %d of %d frames could be read", path, count, promised)
     finally:
         capture.release()
+
+
+def _has_one_clock(path: Path) -> bool:
+    """Whether it is Matroska or MP4, of which nothing is read behind the end of the first recording."""
+    with path.open("rb") as file:
+        begin = file.read(8)
+    return begin.startswith(b"\x1aE\xdf\xa3") or begin[4:] in {b"ftyp", b"moov", b"mdat", b"wide"}
 
 
 def _utc_now() -> datetime:

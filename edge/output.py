@@ -135,7 +135,7 @@ class Progress:
         line = self.text(done, now - self._began_at)
         self._shown = self._is_terminal
         if self._is_terminal:
-            self._print(f"\r\x1b[K{line}", sys.stderr, end="")
+            self._print(f"\r\x1b[K{line[: _columns(sys.stderr)]}", sys.stderr, end="")
         else:
             self._print(line, sys.stderr)
 
@@ -173,3 +173,12 @@ class Progress:
             if not self._goes_on:
                 raise
             send_nowhere(stream.fileno())
+
+
+def _columns(terminal: TextIO) -> int | None:
+    """How many characters stay on one line; None where nobody knows."""
+    try:
+        columns = os.get_terminal_size(terminal.fileno()).columns
+    except OSError:
+        return None
+    return columns - 1 if columns else None

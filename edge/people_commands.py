@@ -79,6 +79,8 @@ def _image(options: argparse.Namespace) -> int:
 
 def _video(options: argparse.Namespace) -> int:
     _set_up()
+    if not options.source:
+        raise UsageError("IN: is empty; name a video file or a folder of pictures")
     if options.source != (name := unicode_of(options.source)):  # settings are Unicode, and this becomes one
         raise UsageError(f"{name}: is no Unicode, as the name of what is read must be; rename it")
     from edge import configfile

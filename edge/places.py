@@ -31,10 +31,12 @@ Output = tuple[str, Path]
 def find_pictures(inputs: Iterable[str]) -> list[Path]:
     """The files that names, folders and patterns stand for, each once. A file that is named is taken whatever it is.
 
-    Raises InputNotFoundError for a name that stands for nothing.
+    Raises InputNotFoundError for a name that stands for nothing, and UsageError for none.
     """
     found: dict[Path, None] = {}
     for text in inputs:
+        if not text:  # a script's variable that is not set; Path would take it for this folder
+            raise UsageError("IN: is empty; name a picture, a folder (this one is .) or a pattern")
         path = Path(text)
         if path.is_dir():
             pictures = sorted(

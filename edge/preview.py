@@ -6,7 +6,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from edge import clip
 from edge.app import build_pipeline, build_search, build_source
 from edge.classifier import TfliteClassifier
 from edge.config import Config
-from edge.draw import caption, draw
+from edge.draw import caption, draw, shrunk_by
 from edge.errors import ConfigError, EndOfStream, ServiceUnavailableError
 from edge.output import write_picture
 from edge.pipeline import FrameSource, Pipeline, Sight
@@ -28,6 +28,7 @@ WINDOW = "emotiond"
 HELP = ("q  quit", "space  pause", "s  save a still", "b  bars", "f  full screen", "h  help")
 TAKE_TIMEOUT_S = 0.03  # how soon a key is seen while no frames come
 NOTE_S = 2.0
+STILL_LOOKS, STILL_S = 5, 60.0  # at a single picture, and between them: longer than an emotion must lead to be named
 TILE, TILES_A_ROW, CHOICES_MAX = (320, 240), 3, 9
 ESCAPE, NO_KEY = 27, -1
 
@@ -175,13 +176,15 @@ def _show(pipeline: Pipeline, source: FrameSource, view: View) -> None:
             try:
                 frame = source.take(TAKE_TIMEOUT_S)
             except EndOfStream:
-                if len(view.frame_times) != 1:
+                if len(view.frame_times) != 1 or sight is None:
                     return
                 view.paused = True  # a picture stays until somebody has seen it
+                for _ in range(STILL_LOOKS):
+                    sight = pipeline.step(replace(sight.frame, media_time=sight.frame.media_time + STILL_S))
         if frame is not None:
             first, sight = sight is None, pipeline.step(frame)
             if first:
-                cv2.resizeWindow(WINDOW, *frame.size)
+                cv2.resizeWindow(WINDOW, *(max(1, round(side / shrunk_by(frame.size))) for side in frame.size))
         if sight is not None:
             picture = draw(sight.frame.image, sight.readings, view.bars)
             status = "" if source.online else "the camera gives no frames"

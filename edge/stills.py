@@ -179,6 +179,8 @@ def _read_one(reader: Reader, path: Path, draw_to: Path | None) -> Still:
 
 def _folder_of_drawn(paths: Sequence[Path], output: str | None) -> Path | None:
     """The folder that annotated pictures go into; None where there is one, and `output` is its file, or none."""
+    if output == "":
+        raise UsageError("--output-image: is empty; name a folder (this one is .), or a file for one picture")
     if output is None or (len(paths) == 1 and not output.endswith(os.sep) and not Path(output).is_dir()):
         return None
     if Path(output).is_file():

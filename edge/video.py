@@ -10,8 +10,9 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from edge import clip, places
+from edge import clip, places, sound
 from edge.address import ffmpeg_name, without_secret
 from edge.app import build_pipeline, build_search, files_read
 from edge.beside import Behind
@@ -29,7 +30,10 @@ from edge.records import Frame
 from edge.timeline import Timeline
 from edge.videofile import VideoFile
 
+LIPS_S = 0.05  # that a copy's pictures may be early or late, which nobody sees in a speaker
 ROOM = 4  # frames between two stages: enough that neither waits for the other's odd slow frame
+PEEKED = 16  # frames
+RATE_USUAL, RATE_MAX = 120.0, 1000.0  # frames/s; more than usual is a clock's ticks, unless frames come as fast
 BOX = ("x", "y", "w", "h")
 FACES_HEADER = ("frame", "at_s", "face", "emotion", "confidence", *EMOTIONS, *BOX, "found")
 EVENTS_HEADER = ("at_s", "type", "face", "emotion", "previous", "confidence", *BOX)
@@ -64,7 +68,7 @@ def run(config: Config, outputs: Outputs, bars: bool = True, settings: Path | No
     camera = config.camera.model_copy(update={"realtime": False, "loop": False, "max_fps": None})
     # In colours without a copy too: grey from the file differs by rounding, and the tables must not.
     source = open_file(camera, source_name)
-    fps, promised = _facts(source_name, camera.fps)
+    fps, promised = _facts(source_name, camera.fps, PEEKED if outputs.video else 0)
     classifier = TfliteClassifier.from_config(config.model)
     timeline, frames, events = Timeline(), 0, 0
     progress = Progress("frames", promised, goes_on=outputs != Outputs())
@@ -85,10 +89,10 @@ def run(config: Config, outputs: Outputs, bars: bool = True, settings: Path | No
         if last is not None:
             events += len(last.events)
             _tell(last, tables, None, progress, quiet=outputs != Outputs())
-    codec = f", written as {copy.codec}" if copy else ""
+    written = f", written as {copy.codec}{copy.add_sound(_video_file(source_name))}" if copy else ""
     if outputs.timeline:
         write_picture(outputs.timeline, timeline.draw())
-    progress.say(f"{shown(source_name)}: frames: {frames}, faces: {timeline.faces}, events: {events}{codec}")
+    progress.say(f"{shown(source_name)}: frames: {frames}, faces: {timeline.faces}, events: {events}{written}")
 
 
 def _frames(source: FrameSource) -> Iterator[Frame]:
@@ -102,12 +106,18 @@ def _frames(source: FrameSource) -> Iterator[Frame]:
 
 
 class _Copy:
-    """The annotated video: drawn and packed beside the reading of the next faces. Raises as VideoFile."""
+    """The annotated video: drawn and packed beside the reading of the next faces. Raises as VideoFile.
+
+    Its rate is fixed and a file's need not be: pictures are repeated, or left out, where it would run off from the
+    file's own time.
+    """
 
     def __init__(self, path: Path, fps: float, bars: bool) -> None:
         self._path, self._fps, self._bars = path, fps, bars
         self._behind = Behind(self._write, ROOM)
+        self._slack = max(1, round(LIPS_S * fps))  # frames
         self._file: VideoFile | None = None
+        self._last: npt.NDArray[np.uint8] | None = None
 
     def __enter__(self) -> "_Copy":
         with ExitStack() as stack:
@@ -124,6 +134,15 @@ class _Copy:
         """What it was written as; of no use while it is entered."""
         return self._file.codec if self._file is not None else ""
 
+    def add_sound(self, original: Path | None) -> str:
+        """Give it that of the video file that was read, if it is one; returns what there is to say of it.
+
+        Of no use while it is entered.
+        """
+        if original is None or self._file is None or not self._path.is_file():
+            return ""
+        return sound.add(self._path, original, self._file.frames, self._fps)
+
     def add(self, sight: Sight) -> None:
         """Append what one frame showed."""
         self._behind.put(sight)
@@ -131,10 +150,16 @@ class _Copy:
     def _write(self, sight: Sight) -> None:
         if self._file is None:
             self._file = self._files.enter_context(VideoFile(self._path, self._fps, sight.frame.size))
+        late = round(sight.frame.media_time * self._fps) - self._file.frames
+        if late < -self._slack:
+            return
         picture = draw(sight.frame.image, sight.readings, self._bars)
         if sight.frame.size != self._file.size:
             picture = np.asarray(cv2.resize(picture, self._file.size), np.uint8)
+        for _ in range(late - self._slack):
+            self._file.write(picture if self._last is None else self._last)
         self._file.write(picture)
+        self._last = picture
 
 
 class _Tables:
@@ -237,14 +262,30 @@ def _files_of(source: str) -> list[Path]:
     return [file for file in files if fnmatch(file.name, pattern) and file.suffix.lower() in PICTURE_SUFFIXES]
 
 
-def _facts(source: str, wished_fps: float | None) -> tuple[float, int | None]:
-    """The rate, and how many frames there should be, if the file says so."""
+def _video_file(source: str) -> Path | None:
+    """The one that is read, unless it is pictures or the built-in clip."""
+    path = Path(source.removeprefix("file://"))
+    return path if source != "builtin" and path.is_file() and path.suffix.lower() not in PICTURE_SUFFIXES else None
+
+
+def _facts(source: str, wished_fps: float | None, peeked: int) -> tuple[float, int | None]:
+    """The rate, for which so many frames are looked at, and how many there should be, if the file says so."""
     if source == "builtin":
         return clip.FPS, round(clip.CYCLE_S * clip.FPS)
-    path = Path(source.removeprefix("file://"))
-    if not path.is_file() or path.suffix.lower() in PICTURE_SUFFIXES:
+    path = _video_file(source)
+    if path is None:
         return wished_fps or FALLBACK_FPS, None
     capture = cv2.VideoCapture(ffmpeg_name(path), cv2.CAP_FFMPEG)
-    fps, frames = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    stated, frames = capture.get(cv2.CAP_PROP_FPS), capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    times = [capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 for _ in range(peeked) if capture.grab()]
     capture.release()
-    return fps if 0 < fps <= 1000 else FALLBACK_FPS, round(frames) if 0 < frames < 1e9 else None
+    return _rate(stated, np.diff(times)), round(frames) if 0 < frames < 1e9 else None
+
+
+def _rate(stated: float, steps_s: npt.NDArray[np.float64]) -> float:
+    """The rate that a file states, unless its first frames come much faster: then it is a mean over pauses."""
+    rate = stated if 0 < stated <= RATE_MAX else FALLBACK_FPS
+    steps_s = steps_s[steps_s > 1 / RATE_MAX]
+    steps_s = steps_s[steps_s < 3 * np.median(steps_s)] if steps_s.size else steps_s
+    first = 1 / float(np.mean(steps_s)) if steps_s.size else rate
+    return first if first > 1.5 * rate or rate > 1.5 * max(first, RATE_USUAL) else rate

@@ -33,13 +33,13 @@ class _Encoder(Protocol):
 class VideoFile:
     """A video that is entered to be written, frame by frame, at a fixed rate.
 
-    Its name must end in one of `SUFFIXES`. `codec` says what was taken. Raises OSError, with the name in it, when it
-    cannot be written.
+    Its name must end in one of `SUFFIXES`. `codec` says what was taken, `frames` how many were written. Raises OSError,
+    with the name in it, when it cannot be written.
     """
 
     def __init__(self, path: Path, fps: float, size: tuple[int, int]) -> None:
-        self._path, self._frames = path, 0
-        self.size = size
+        self._path, self.size = path, size
+        self.frames = 0
         path.open("wb").close()  # OpenCV would not say why it cannot
         self.codec, self._encoder = _open_encoder(path, fps, size)
 
@@ -48,7 +48,7 @@ class VideoFile:
 
     def __exit__(self, *exc: object) -> None:
         problem = self._encoder.close()
-        if not exc[0] and (problem or not self._is_whole()):
+        if not exc[0] and (problem or not is_whole(self._path, self.frames)):
             raise OSError(errno.EIO, problem or "could not be written whole; is there room?", str(self._path))
 
     def write(self, image: npt.NDArray[np.uint8]) -> None:
@@ -57,17 +57,21 @@ class VideoFile:
             self._encoder.write(image)
         except BrokenPipeError:
             raise OSError(errno.EIO, self._encoder.close() or "ffmpeg gave up", str(self._path)) from None
-        self._frames += 1
+        self.frames += 1
 
-    def _is_whole(self) -> bool:
-        """OpenCV says nothing when a disk is full; then what was written cannot be opened, or ends early."""
-        if self._frames == 0:
-            return True
-        capture = cv2.VideoCapture(ffmpeg_name(self._path), cv2.CAP_FFMPEG)
-        try:
-            return capture.isOpened() and capture.get(cv2.CAP_PROP_FRAME_COUNT) >= 0.9 * self._frames
-        finally:
-            capture.release()
+
+def is_whole(path: Path, frames: int) -> bool:
+    """Whether a video of as many frames was written: OpenCV says nothing when a disk is full, nor does ffmpeg always.
+
+    Then what was written cannot be opened, or ends early.
+    """
+    if frames == 0:
+        return True
+    capture = cv2.VideoCapture(ffmpeg_name(path), cv2.CAP_FFMPEG)
+    try:
+        return capture.isOpened() and capture.get(cv2.CAP_PROP_FRAME_COUNT) >= 0.9 * frames
+    finally:
+        capture.release()
 
 
 class _OpenCv:

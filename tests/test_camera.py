@@ -90,6 +90,21 @@ def test_a_recording_whose_clock_jumps_goes_on_in_its_own_pace(video: Path, tmp_
     assert steps == pytest.approx(1 / clip.FPS, abs=0.6 / clip.FPS)
 
 
+@pytest.mark.parametrize("kind", ["mkv", "mp4", "webm"])
+def test_a_recording_in_which_nothing_came_for_a_while_has_its_own_times(
+    video: Path, tmp_path: Path, kind: str
+) -> None:
+    """As of a stream that was lost for a while: such files have one clock, which every player shows."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed (tests/system_packages.sh installs it)")
+    paused = tmp_path / f"paused.{kind}"
+    coder = "libvpx" if kind == "webm" else "mpeg4"
+    pause = ("-vf", "setpts='(N/15+if(gte(N,30),90,0))/TB'", "-frames:v", "45", "-vsync", "vfr", "-c:v", coder)
+    subprocess.run(["ffmpeg", "-v", "error", "-i", video, *pause, paused], check=True, stdin=subprocess.DEVNULL)
+    times = [frame.media_time for frame in frames_of(CameraConfig(source=str(paused)))]
+    assert times == pytest.approx([number / 15 + (90 if number >= 30 else 0) for number in range(45)], abs=0.04)
+
+
 def test_a_raw_stream_in_a_file_has_the_pace_of_its_rate(video: Path, tmp_path: Path) -> None:
     """As `rpicam-vid -o x.h264` writes it: such frames have no time of their own."""
     if shutil.which("ffmpeg") is None:

@@ -24,7 +24,7 @@ LAYERS = [
     | {"picamera", "picturefile", "delivery", "signature"},
     {"luma", "haar", "mtcnn", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
     | {"draw", "output", "videofile", "metrics"},
-    {"capture", "files", "golden", "channel", "forget", "timeline", "fleet_devices", "fleet_reader"},
+    {"capture", "files", "golden", "channel", "forget", "timeline", "sound", "fleet_devices", "fleet_reader"},
     {"camera", "places"},
     {"loop", "app", "plan"},
     {"daemon"},

@@ -172,13 +172,35 @@ def test_a_picture_is_shown_until_a_key_says_otherwise(
             screen.press(window, key)
 
     press_until("s", lambda: len(saved(tmp_path)) > 1 or daemon.process.poll() is not None)
-    assert cv2.imread(str(saved(tmp_path)[-1])).shape == (512, 512, 3)
+    still = cv2.imread(str(saved(tmp_path)[-1]))
+    assert still.shape == (512, 512, 3)
+    assert (still == COLOURS["happy"]).all(axis=2).sum() > 1500  # its box and label too: nothing is to be waited for
     screen.press(window, "space")
     time.sleep(1)
     assert daemon.process.poll() is None
     press_until("q", lambda: daemon.process.poll() is not None)
     code, _, err = daemon.finish(LONG_S)
     assert (code, err) == (0, "")
+
+
+def test_a_picture_that_is_larger_than_screens_is_seen_whole_with_its_help(
+    screen: Screen, start: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    photo = tmp_path / "photo.png"
+    cv2.imwrite(str(photo), np.full((3000, 4000, 3), 90, np.uint8))
+    start("preview", "--source", str(photo), env={"DISPLAY": screen.name})
+    window = screen.window()
+    wait_for(lambda: screen.size(window) == (960, 720), "the window fits on a screen", LONG_S)
+
+    def written() -> np.ndarray:
+        """Rows of the corner in which there are letters."""
+        corner = screen.look(window, tmp_path / "screen.png")[:300, :120].astype(int)
+        return np.flatnonzero((corner.max(axis=(1, 2)) - corner.min(axis=(1, 2))) > 60)
+
+    wait_for(lambda: written().size > 0, "its caption is shown")
+    without_help = written().max()
+    screen.press(window, "h")
+    wait_for(lambda: written().max() > without_help + 5 * 20, "help in letters that can be read")
 
 
 def test_it_ends_quietly_when_it_is_asked_to(screen: Screen, start: Callable[..., Daemon]) -> None:

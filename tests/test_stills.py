@@ -246,6 +246,8 @@ def test_what_is_no_picture_is_named_and_the_others_are_read(
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
+        (["a.png", ""], 2, "IN: is empty; name a picture, a folder (this one is .) or a pattern"),
+        (["a.png", "b.png", "--output-image", ""], 2, "--output-image: is empty; name a folder (this one is .)"),
         (["missing.jpg"], 66, "missing.jpg: no such file or folder"),
         (["*.jpg"], 66, "*.jpg: no file is named like this"),
         (["empty"], 66, "empty: no pictures in this folder"),

@@ -1,14 +1,19 @@
 """`emotiond video` as people call it: the annotated copy, the tables, the timeline, and what it says to bad files."""
 
+import contextlib
 import csv
+import fcntl
 import itertools
 import os
+import pty
 import re
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,6 +67,15 @@ def frames_of(path: Path) -> list[np.ndarray]:
         frames.append(image)
 
 
+def times_of(path: Path) -> list[float]:
+    """Seconds."""
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    times = []
+    while capture.grab():
+        times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+    return times
+
+
 def test_a_video_gives_a_copy_two_tables_and_a_timeline(tmp_path: Path, video: Path, clip_frames: list) -> None:
     copy, table, timeline = tmp_path / "copy.mp4", tmp_path / "faces.csv", tmp_path / "timeline.png"
     outputs = ["--output-video", copy, "--output-csv", table, "--output-timeline", timeline]
@@ -106,6 +120,120 @@ def test_a_copy_has_every_frame_whatever_a_daemon_would_pass_over(tmp_path: Path
     assert (done.returncode, done.stderr) == (0, "")
     assert "frames: 12, " in done.stdout
     assert len(frames_of(copy)) == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "coder", "times"),
+    [
+        ("dark.webm", "libvpx", "if(lt(N,30),N/60,0.5+(N-30)/5)"),
+        ("dark.mp4", "libx264", "if(lt(N,30),N/60,0.5+(N-30)/5)"),
+        ("paused.mp4", "libx264", "N/15+if(gte(N,20),30,0)"),
+    ],
+)
+def test_a_copy_keeps_the_pace_of_frames_that_come_irregularly(
+    tmp_path: Path, name: str, coder: str, times: str
+) -> None:
+    """As telephones in the dark and recorders of screens write them, and what was cut off for a while."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed (tests/system_packages.sh installs it)")
+    for number in range(40):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((48, 64, 3), 5 * number + 20, np.uint8))
+    irregular, copy = tmp_path / name, tmp_path / "copy.mp4"
+    options = ["-vf", f"setpts='({times})/TB'", "-vsync", "vfr", "-enc_time_base", "1/1000", "-c:v", coder]
+    command = ["ffmpeg", "-v", "error", "-i", tmp_path / "%d.png", *options, "-deadline", "realtime", "-y", irregular]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    assert video_command(irregular, "--output-video", copy).returncode == 0
+    read = list(zip(times_of(irregular), (frame.mean() for frame in frames_of(irregular)), strict=True))
+    written = list(zip(times_of(copy), (frame.mean() for frame in frames_of(copy)), strict=True))
+    for at_s, level in written:
+        last = max(index for index, (t, _) in enumerate(read) if t <= at_s + 0.001)
+        near = [seen for t, seen in read if abs(t - at_s) < 0.15] + [read[last][1]]
+        assert min(near) - 4 < level < max(near) + 4
+    assert written[-1][0] == pytest.approx(read[-1][0], abs=0.15)
+    assert all(min(abs(level - seen) for _, level in written) < 2 for _, seen in read)  # none was left out
+
+
+def with_tone(video: Path, path: Path, coder: str, late: str = "v", late_s: float = 0.0, *options: str) -> Path:
+    """A copy of a video with a tone from its sixth second on, its pictures (v) or its sound (a) later by so much."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed (tests/system_packages.sh installs it)")
+    tone = ["-f", "lavfi", "-t", "16", "-i", "aevalsrc=gt(t\\,5)*sin(2764*t)/2"]
+    shifts = [["-itsoffset", str(late_s if late == kind else 0)] for kind in "va"]
+    coders = ["-map", "0:v", "-map", "1:a", "-c:v", "libx264", "-preset", "ultrafast", "-c:a", coder, *options]
+    command = ["ffmpeg", "-v", "error", *shifts[0], "-i", video, *shifts[1], *tone, *coders, path]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    return path
+
+
+def tone_begins_at(path: Path) -> float | None:
+    """Seconds from the first picture; None without a tone. Raises what ffmpeg does without sound."""
+    sound = ["-map", "0:a", "-af", "aresample=8000:async=1:first_pts=0", "-ac", "1", "-f", "s16le", "-"]
+    done = subprocess.run(["ffmpeg", "-v", "error", "-i", path, *sound], capture_output=True, stdin=subprocess.DEVNULL)
+    loud = np.flatnonzero(np.abs(np.frombuffer(done.stdout, np.int16).astype(int)) > 5000)
+    return loud[0] / 8000 if loud.size else None
+
+
+@pytest.mark.parametrize(
+    ("name", "coder", "copied_to", "late", "late_s", "begins_s", "said"),
+    [
+        ("plain.mp4", "aac", "copy.mp4", "v", 0, 5, "H.264 with its sound"),
+        ("to other.mkv", "libopus", "copy.mkv", "v", 0, 5, "H.264 with its sound"),
+        ("late pictures.mkv", "aac", "copy.mp4", "v", 2, 3, "H.264 with its sound"),
+        ("late sound.mp4", "aac", "copy.avi", "a", 1, 6, "H.264 with its sound as AAC"),
+        ("late sound.mp4", "aac", "copy.MOV", "a", 1, 6, "H.264 with its sound"),
+        ("unfit.mov", "pcm_s16be", "copy.mp4", "v", 0, 5, "H.264 with its sound as AAC"),
+    ],
+)
+def test_a_copy_has_its_originals_sound_when_it_is_heard_there(
+    tmp_path: Path,
+    video: Path,
+    name: str,
+    coder: str,
+    copied_to: str,
+    late: str,
+    late_s: float,
+    begins_s: float,
+    said: str,
+) -> None:
+    heard, copy = with_tone(video, tmp_path / name, coder, late, late_s), tmp_path / copied_to
+    before = sorted([*tmp_path.iterdir(), copy])
+    done = video_command(heard, "--output-video", copy)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(f", written as {said}\n")
+    assert tone_begins_at(copy) == pytest.approx(begins_s, abs=0.1)
+    assert len(frames_of(copy)) == len(frames_of(video))
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_sound_of_a_recording_that_begins_in_its_middle_is_where_it_belongs(tmp_path: Path, video: Path) -> None:
+    """Its first pictures cannot be decoded, its sound can."""
+    whole = with_tone(video, tmp_path / "whole.ts", "aac", "v", 0, "-g", "45").read_bytes()
+    cut = tmp_path / "cut.ts"
+    cut.write_bytes(whole[len(whole) // 188 // 10 * 188 :])
+    first = frames_of(cut)[0].astype(int)
+    distances = [np.abs(frame - first).mean() for frame in frames_of(tmp_path / "whole.ts")]
+    assert video_command(cut, "--output-video", tmp_path / "copy.mp4").returncode == 0
+    assert tone_begins_at(tmp_path / "copy.mp4") == pytest.approx(5 - np.argmin(distances) / 15, abs=0.1)
+
+
+def test_a_copy_stays_whole_where_it_cannot_be_given_its_sound(tmp_path: Path, video: Path) -> None:
+    heard, folder = with_tone(video, tmp_path / "heard.mkv", "aac"), tmp_path / "shut"
+    folder.mkdir()
+    copy = folder / "copy.mp4"
+    copy.touch()
+    copy.chmod(0o666)
+    user = as_ordinary_user()
+    folder.chmod(0o555)
+    done = video_command(heard, "--output-video", copy, before=user)
+    folder.chmod(0o755)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith(", written as H.264 without its sound: Permission denied\n")
+    assert len(frames_of(copy)) == len(frames_of(video))
+
+
+def test_a_copy_says_that_the_sound_is_missing_where_nothing_adds_it(tmp_path: Path, video: Path) -> None:
+    done = video_command(video, "--output-video", tmp_path / "copy.mp4", path="")
+    assert done.stdout.endswith(" without sound (the program ffmpeg would add it)\n")
 
 
 def test_without_outputs_the_events_are_told() -> None:
@@ -176,6 +304,12 @@ def test_a_damaged_video_goes_on_behind_the_damage(tmp_path: Path, video: Path) 
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
+        ([""], 2, "IN: is empty; name a video file or a folder of pictures"),
+        (
+            ["pipe.mkv"],
+            66,
+            "camera.source: pipe.mkv: neither a file nor a folder; what comes through a pipe must be saved",
+        ),
         (["missing.mkv"], 66, "camera.source: missing.mkv: no such file"),
         (["text.mkv"], 65, "camera.source: text.mkv: not a video that OpenCV can read"),
         (["empty.mkv"], 65, "camera.source: empty.mkv: not a video that OpenCV can read"),
@@ -219,6 +353,7 @@ def test_what_cannot_be_done_is_one_line(tmp_path: Path, arguments: list[str], c
     for name in ("text.mkv", "text.csv", "text-events.csv"):
         (tmp_path / name).write_text("this is no video\n" * 50)
     (tmp_path / "empty.mkv").touch()
+    os.mkfifo(tmp_path / "pipe.mkv")
     (tmp_path / "link.mkv").hardlink_to(tmp_path / "text.mkv")
     (tmp_path / "t.png").symlink_to("text.csv")
     (tmp_path / "pics").mkdir()
@@ -296,6 +431,27 @@ def test_an_interrupted_run_leaves_a_whole_copy_of_what_was_read(
     assert 20 < len(frames_of(copy)) < 20_000
     assert table.read_text().endswith("\n")
     assert [event[1] for event in rows(tmp_path / "faces-events.csv")] == ["type", "new", "update"]
+
+
+def test_progress_stays_one_line_of_a_narrow_terminal(tmp_path: Path, clip_frames: list) -> None:
+    cv2.imwrite(str(tmp_path / "0.jpg"), clip_frames[0])
+    for number in range(1, 1000):
+        (tmp_path / f"{number}.jpg").symlink_to("0.jpg")
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 20, 0, 0))
+    command = [sys.executable, "-m", "edge", "video", tmp_path]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    child = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=theirs)
+    os.close(theirs)
+    said = b""
+    with contextlib.suppress(OSError):  # Linux's way to say that nobody writes any more
+        while piece := os.read(ours, 4096):
+            said += piece
+    os.close(ours)
+    assert child.wait() == 0
+    lines = said.decode().split("\r\x1b[K")
+    assert len(lines) > 2
+    assert max(map(len, lines)) < 20
 
 
 def test_progress_says_how_much_is_left() -> None:
