@@ -17,7 +17,7 @@ from conftest import Broker, Daemon, Subscriber, free_port, plain, wait_for
 from edge import clip
 from edge.classifier import shipped_model
 from edge.draw import COLOURS
-from proxy import Proxy
+from proxy import PathProxy, Proxy
 
 pytest.importorskip("nicegui", reason="the extra `web` is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra `dev`)")
@@ -173,7 +173,7 @@ def test_the_live_picture_is_shown_while_it_is_wished_for(
     wait_for(lambda: page.evaluate(width) == 320, "the picture is loaded", LONG_S)
     first = page.locator("img.picture").get_attribute("src")
     wait_for(lambda: page.locator("img.picture").get_attribute("src") != first, "the next", LONG_S)
-    content = page.request.get(url.rstrip("/") + page.locator("img.picture").get_attribute("src")).body()
+    content = page.request.get(url + page.locator("img.picture").get_attribute("src")).body()
     seen = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
     clips = [cv2.cvtColor(cv2.resize(image, (320, 240)), cv2.COLOR_BGR2GRAY) for _, image in clip.frames()]
     assert min(np.abs(seen.astype(int) - image).mean() for image in clips) < 4
@@ -203,6 +203,55 @@ def test_a_camera_that_was_not_chosen_is_not_looked_at(
     page.get_by_role("heading", name="pi / camera").wait_for()
     wait_for(lambda: switch.get_attribute("aria-checked") == "false", "the switch is off", LONG_S)
     assert viewer.texts("emotiond/pi/camera/look") == []
+
+
+def test_the_chosen_camera_outlives_its_page(
+    browser: Browser, serve: Callable[..., Any], broker: Broker, subscribe: Callable[..., Subscriber]
+) -> None:
+    url, _ = serve(free_port())
+    viewer, odd = subscribe(broker.port), "küche & <b>?=é"
+    page = browser.page(url)
+    for device in ("attic", odd):
+        viewer.publish(f"emotiond/{device}/camera/status", "online")
+    page.get_by_role("heading", name="attic / camera").wait_for()
+    assert page.url == url
+    page.locator("button.camera", has_text=odd).click()
+    page.get_by_role("heading", name=f"{odd} / camera").wait_for()
+    page.wait_for_function("location.search")
+    page.reload()
+    page.locator("button.camera[aria-pressed=true]", has_text=odd).wait_for()
+    page.get_by_role("link", name="Events").click()
+    page.get_by_role("heading", name="Events").wait_for()
+    page.go_back()
+    page.locator("button.camera[aria-pressed=true]", has_text=odd).wait_for()
+
+    other = browser.page(f"{url}?device=zoo&camera=camera")  # kept, or handed on
+    other.get_by_role("heading", name=f"{odd} / camera").or_(other.get_by_role("heading", name="attic")).wait_for()
+    viewer.publish("emotiond/zoo/camera/status", "online")
+    other.get_by_role("heading", name="zoo / camera").wait_for()
+    assert browser.complaints == []
+
+
+def test_a_reverse_proxy_may_put_the_pages_below_a_path(
+    browser: Browser, serve: Callable[..., Any], start: Callable[..., Daemon], broker: Broker
+) -> None:
+    port = free_port()
+    serve(port, "--trusted-header", "X-Forwarded-User")
+    proxy = PathProxy(port, "/house/faces")
+    start("run", *plain(broker.port, **{"mqtt.snapshots": True}))
+    page = browser.page(f"http://127.0.0.1:{proxy.port}/house/faces/")
+    page.get_by_label("happy of face").first.wait_for()
+    page.get_by_role("switch", name="Live picture").click()
+    page.wait_for_function("document.querySelector('img.picture')?.naturalWidth > 0")
+    page.get_by_role("link", name="Events").click()
+    page.get_by_role("cell", name="new").first.wait_for()
+    page.get_by_role("link", name="Try it").click()
+    page.get_by_role("button", name="Start my camera").click()
+    page.locator("#try-faces caption").nth(1).wait_for()
+    page.get_by_role("link", name="Cameras").click()
+    page.get_by_role("heading", name="pi / camera").wait_for()
+    assert browser.complaints == []
+    proxy.close()
 
 
 def test_a_broker_that_goes_away_is_told_and_the_theme_is_kept(

@@ -19,7 +19,8 @@ from edge.web.pictures import Pictures
 
 CONNECTION_REFRESH_S = 0.5
 EVENTS_SHOWN = 100  # beyond them the export is of use
-LINKS = {"/": "Cameras", "/events": "Events", "/try": "Try it"}
+# Relative, as all addresses here: a reverse proxy may put the pages below a path.
+LINKS = {"./": "Cameras", "events": "Events", "try": "Try it"}
 # The newest thing known of an event first, so that it is seen on a phone too.
 TABLE_COLUMNS = ("at", "emotion", "type", "device", "camera", "face", "previous", "confidence")
 # In the visitor's own time, as the chart is; the day where it is another than today.
@@ -45,22 +46,22 @@ def add(fleet: Fleet, mqtt: MqttConfig, pictures: Pictures, connected: Callable[
     """Make the pages of NiceGUI's app. connected: whether the broker is there now."""
 
     @ui.page("/", title="emotiond: cameras")
-    def cameras() -> None:
-        with _page("Cameras", "/"):
+    def cameras(device: str = "", camera: str = "") -> None:
+        with _page("Cameras", "./"):
             _Connection(mqtt, connected)
-            Cameras(fleet, mqtt, pictures)
+            Cameras(fleet, mqtt, pictures, (device, camera))
 
     @ui.page("/events", title="emotiond: events")
     def events() -> None:
-        with _page("Events", "/events"):
+        with _page("Events", "events"):
             _Connection(mqtt, connected)
             _Events(fleet)
 
     @ui.page("/try", title="emotiond: try it")
     def try_it() -> None:
-        with _page("Try it on your own camera", "/try"):
+        with _page("Try it on your own camera", "try"):
             ui.html(TRY_IT, sanitize=False)
-            ui.add_body_html('<script src="/static/try.js" defer></script>')
+            ui.add_body_html('<script src="static/try.js" defer></script>')
 
 
 TRY_IT = f"""
@@ -80,7 +81,7 @@ apparent expression of a face, not what a person feels.</p>
 
 @contextmanager
 def _page(heading: str, path: str) -> Iterator[None]:
-    ui.add_head_html(f'<link rel="stylesheet" href="/static/style.css"><style>{render.COLOURS_STYLE}</style>')
+    ui.add_head_html(f'<link rel="stylesheet" href="static/style.css"><style>{render.COLOURS_STYLE}</style>')
     request = ui.context.client.request
     kept = request.cookies.get(THEME_COOKIE) if request is not None else None
     dark = ui.dark_mode({"dark": True, "light": False}.get(kept or ""))  # None: as the browser likes it
