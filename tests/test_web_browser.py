@@ -2,6 +2,7 @@
 
 import csv
 import importlib.resources
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -230,6 +231,48 @@ def test_the_chosen_camera_outlives_its_page(
     viewer.publish("emotiond/zoo/camera/status", "online")
     other.get_by_role("heading", name="zoo / camera").wait_for()
     assert browser.complaints == []
+
+
+def test_the_table_of_events_can_be_used_by_keyboard_alone(
+    browser: Browser, serve: Callable[..., Any], broker: Broker, subscribe: Callable[..., Subscriber]
+) -> None:
+    url, _ = serve(free_port())
+    page = browser.page(f"{url}events", width=360)
+    viewer = subscribe(broker.port)
+    face = {"v": 1, "at": "t", "type": "new", "track": 1, "emotion": "happy", "previous": None, "confidence": 1}
+    for device in ("b", "a", "c"):
+        viewer.publish(f"emotiond/{device}/camera/events", json.dumps({**face, "id": device}))
+    shown = page.locator("tbody td:nth-child(4)")
+    wait_for(lambda: shown.all_inner_texts() == ["c", "a", "b"], "the newest first", LONG_S)
+    assert faults(page) == []
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent") == "Device":
+            page.keyboard.press("Enter")
+            break
+    wait_for(lambda: shown.all_inner_texts() == ["a", "b", "c"], "sorted", LONG_S)
+    assert browser.complaints == []
+
+
+LEFT_OF = """(place, word) => {
+  const texts = document.createTreeWalker(place, NodeFilter.SHOW_TEXT), span = new Range();
+  while (!texts.nextNode().data.includes(word));
+  const at = texts.currentNode.data.indexOf(word);
+  span.setStart(texts.currentNode, at);
+  span.setEnd(texts.currentNode, at + word.length);
+  return span.getBoundingClientRect().left;
+}"""
+
+
+def test_names_that_are_written_from_right_to_left_change_no_places(
+    browser: Browser, serve: Callable[..., Any], broker: Broker, subscribe: Callable[..., Subscriber]
+) -> None:
+    url, _ = serve(free_port())
+    page = browser.page(url)
+    subscribe(broker.port).publish("emotiond/מטבח/דלת/status", "online")
+    for place in ("button.camera b", "h2"):
+        device, camera = (page.locator(place).first.evaluate(LEFT_OF, word) for word in ("מטבח", "דלת"))
+        assert device < camera
 
 
 def test_a_reverse_proxy_may_put_the_pages_below_a_path(

@@ -1,7 +1,6 @@
 """The page of all cameras, and of the one that is chosen everything that is known."""
 
 import time
-from html import escape
 from typing import Any
 from urllib.parse import urlencode
 
@@ -84,7 +83,7 @@ class Cameras:
     def _refresh_detail(self, view: CameraView) -> None:
         now = time.time()
         faces = view.live_faces(now)
-        _show(self._title, f"<h2>{escape(view.device)} / {escape(view.name)}</h2>")
+        _show(self._title, f"<h2>{render.place(view)}</h2>")
         self._now.text = render.summary(view)
         self._picture.refresh(view, faces)
         _show(self._faces, render.face_tables(faces))
