@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks.visitor import camera_flags, in_view, write_camera
-from conftest import Broker, Daemon, Subscriber, free_port, plain, wait_for
+from conftest import Broker, Daemon, Subscriber, free_port, no_subscriptions, plain, wait_for
 from edge import clip
 from edge.classifier import shipped_model
 from edge.draw import COLOURS
@@ -322,6 +322,22 @@ def test_a_broker_that_goes_away_is_told_and_the_theme_is_kept(
     page.get_by_text("2 online").wait_for()
     page.get_by_text("There is no connection").wait_for(state="hidden")
     assert browser.complaints == []
+
+
+def test_why_nothing_comes_is_told_on_the_page(
+    browser: Browser, start: Callable[..., Daemon], broker_at: Callable[..., Broker], tmp_path: Path
+) -> None:
+    (tmp_path / "wrong").write_text("wrong")
+    (tmp_path / "users").touch()
+    secret = ["--set", "mqtt.username=anna", "--set", f"mqtt.password_file={tmp_path / 'wrong'}"]
+    for brokers, options, said in [
+        (f"password_file {tmp_path / 'users'}", secret, "no connection to the broker 127.0.0.1. .*Not authorized"),
+        (no_subscriptions(tmp_path), [], "emotiond/#: the broker refuses the subscription: Not authorized"),
+    ]:
+        port = free_port()
+        mqtt = ["--set", "mqtt.broker=127.0.0.1", "--set", f"mqtt.port={broker_at(brokers).port}"]
+        start("web", "--port", str(port), *mqtt, *options).process.stdout.readline()
+        browser.page(f"http://127.0.0.1:{port}/").get_by_text(re.compile(said)).wait_for()
 
 
 def test_visitors_try_it_on_their_own_camera(browser: Browser, serve: Callable[..., Any]) -> None:

@@ -1,7 +1,7 @@
 """The pages: devices with their faces and history, events, and the visitor's own camera."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from html import escape
@@ -12,6 +12,7 @@ from nicegui import ui
 from edge.config import MqttConfig
 from edge.draw import UNCERTAIN
 from edge.labels import EMOTIONS
+from edge.watch import Subscriber
 from edge.web import render
 from edge.web.cameras import REFRESH_S, Cameras
 from edge.web.fleet import Fleet
@@ -44,19 +45,19 @@ TURN = f"""() => {{
 }}"""
 
 
-def add(fleet: Fleet, mqtt: MqttConfig, pictures: Pictures, connected: Callable[[], bool]) -> None:
-    """Make the pages of NiceGUI's app. connected: whether the broker is there now."""
+def add(fleet: Fleet, mqtt: MqttConfig, pictures: Pictures, subscriber: Subscriber) -> None:
+    """Make the pages of NiceGUI's app."""
 
     @ui.page("/", title="emotiond: cameras")
     def cameras(device: str = "", camera: str = "") -> None:
         with _page("Cameras", "./"):
-            _Connection(mqtt, connected)
+            _Connection(mqtt, subscriber)
             Cameras(fleet, mqtt, pictures, (device, camera))
 
     @ui.page("/events", title="emotiond: events")
     def events() -> None:
         with _page("Events", "events"):
-            _Connection(mqtt, connected)
+            _Connection(mqtt, subscriber)
             _Events(fleet)
 
     @ui.page("/try", title="emotiond: try it")
@@ -107,18 +108,19 @@ def _page(heading: str, path: str) -> Iterator[None]:
 
 
 class _Connection:
-    """Says when the broker is not there: what stands below is old then."""
+    """Says when the broker is not there, or refuses: what stands below is old then."""
 
-    def __init__(self, mqtt: MqttConfig, connected: Callable[[], bool]) -> None:
-        self._mqtt, self._connected = mqtt, connected
+    def __init__(self, mqtt: MqttConfig, subscriber: Subscriber) -> None:
+        self._mqtt, self._subscriber = mqtt, subscriber
         self._said = ui.label().props("role=alert").classes("warning")
         self._refresh()
         ui.timer(CONNECTION_REFRESH_S, self._refresh)
 
     def _refresh(self) -> None:
-        connected = self._connected()
-        self._said.set_visibility(not connected)
-        self._said.text = "" if connected else render.no_broker(self._mqtt.brokers)
+        problem = self._subscriber.problem
+        text = problem if self._subscriber.connected else render.no_broker(self._mqtt.brokers, problem)
+        self._said.set_visibility(bool(text))
+        self._said.text = text
 
 
 class _Events:

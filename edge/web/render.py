@@ -66,11 +66,11 @@ def count(views: Sequence[CameraView]) -> str:
     return ", ".join(f"{states[status]} {status}" for status in order if states[status])
 
 
-def no_broker(brokers: Sequence[str]) -> str:
-    """Why nothing new comes."""
+def no_broker(brokers: Sequence[str], problem: str) -> str:
+    """Why nothing new comes. problem: what the log says of it, if anything."""
     return (
         f"There is no connection to the broker {' or '.join(brokers)}. It is tried again; until then nothing new comes,"
-        " and no device's state is known."
+        f" and no device's state is known.{f' ({problem})' if problem else ''}"
     )
 
 

@@ -118,7 +118,7 @@ def run(config: Config, listening: Listening) -> None:
     nicegui_app.add_static_files("/static", str(Path(__file__).with_name("static")), max_cache_age=0)
     pictures = Pictures(fleet, lambda where: subscriber.publish(f"{config.mqtt.base_topic}/{where}/look", ""))
     pictures.add_to(api)
-    pages.add(fleet, config.mqtt, pictures, lambda: subscriber.connected)
+    pages.add(fleet, config.mqtt, pictures, subscriber)
     ui.run_with(
         api,
         title="emotiond",
