@@ -35,8 +35,6 @@ LOCAL_TIME = """(text) => {
 }"""
 EMOTION_CELL = """<q-td :props="props"><span class="swatch" :style="'background:var(--' + props.value + ')'"></span
 >{{ props.value }}</q-td>"""
-# The library sorts by a click on the cell alone: with a button in it a keyboard can, and reaches what is scrolled away.
-HEADER_CELL = """<q-th :props="props"><button class="sort">{{ props.col.label }}</button></q-th>"""
 THEME_COOKIE = "emotiond-theme"
 TURN = f"""() => {{
   const dark = document.body.classList.contains("body--dark");
@@ -59,6 +57,7 @@ def add(fleet: Fleet, mqtt: MqttConfig, pictures: Pictures, subscriber: Subscrib
         with _page("Events", "events"):
             _Connection(mqtt, subscriber)
             _Events(fleet)
+            ui.add_body_html('<script src="static/table.js" defer></script>')
 
     @ui.page("/try", title="emotiond: try it")
     def try_it() -> None:
@@ -146,7 +145,6 @@ class _Events:
         columns[-1] |= {":format": "(value) => Math.round(100 * value) + ' %'"}
         self._table = ui.table(columns=columns, rows=[], row_key="id", pagination=25)
         self._table.add_slot("body-cell-emotion", EMOTION_CELL)
-        self._table.add_slot("header-cell", HEADER_CELL)
         self._refresh()
         ui.timer(REFRESH_S, self._refresh)
 
