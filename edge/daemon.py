@@ -240,6 +240,9 @@ class Daemon:
         return channel
 
     def _relink(self, plan: Plan, cameras: list[str]) -> None:
+        told = self._announcement(plan.config)
+        if self._link is not None:
+            self._link.make_way(told)
         self._links.close()
         self._link = None
         if plan.broker is not self._broker:
@@ -252,7 +255,6 @@ class Daemon:
         if self._watch and self._writer is not None:
             self._links.enter_context(Subscriber(plan.mqtt, self._writer.write))
         topics = Topics(plan.mqtt.base_topic, plan.config.device)
-        told = self._announcement(plan.config)
         link = MqttLink(plan.mqtt, plan.dialer, topics, cameras, self._spool, self._obey, told)
         self._link = self._links.enter_context(link)
 

@@ -108,6 +108,12 @@ class MqttLink:
             self._shown.pop(camera, None)
         self._cameras = list(cameras)
 
+    def make_way(self, announcement: Announcement | None) -> None:
+        """Another link comes that describes the device so: take our description away where none will stand."""
+        if self._announcement is not None and (announcement is None or announcement.topic != self._announcement.topic):
+            self._outbox.state(self._announcement.topic, "")
+            self._announcement = None
+
     def raise_failure(self) -> None:
         """Raise what ended the sending or the writing thread, if anything did."""
         if (failure := self._failure or self._spool.failure) is not None:

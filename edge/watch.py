@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import paho.mqtt.client as paho
+from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.backoff import STEADY_S, Backoff
 from edge.config import MqttConfig
@@ -38,6 +39,9 @@ class Subscriber:
         self._wake = threading.Event()
         self._subscribed = threading.Event()
         self._client: paho.Client | None = None
+        self._said: set[str] = set()  # since a connection last stood: each once
+        self.problem = ""
+        """Why nothing comes, as the log has it."""
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def __enter__(self) -> "Subscriber":
@@ -55,7 +59,6 @@ class Subscriber:
 
     def _run(self) -> None:
         backoff = Backoff(self._config.retry_min_s, self._config.retry_max_s)
-        said: set[str] = set()  # since a connection last stood: each once
         while not self._stop.is_set():
             try:
                 connection = self._dialer.dial(self._prepare, self._wake.set)
@@ -68,15 +71,20 @@ class Subscriber:
                     return
                 if time.monotonic() - began_at > STEADY_S:  # else it may hang up on each subscription
                     backoff.reset()
-                    said.clear()
+                    self._said.clear()
                 kind, problem = "lost", f"mqtt.broker: connection lost: {connection.end_reason}; it is tried again"
-            if kind not in said:
-                log.warning("%s", problem)
-            said.add(kind)
+            self._say(kind, problem)
             self._stop.wait(backoff.next())
+
+    def _say(self, kind: str, problem: str) -> None:
+        if kind not in self._said:
+            log.warning("%s", problem)
+        self._said.add(kind)
+        self.problem = problem
 
     def _serve(self, connection: Connection) -> None:
         """Subscribe, until the connection is lost or it is time to stop."""
+        self.problem = ""
         connection.client.subscribe([(f"{self._config.base_topic}/{topic}", 1) for topic in self._topics])
         self._client = connection.client
         while not self._stop.is_set() and not connection.lost:
@@ -101,7 +109,15 @@ class Subscriber:
 
     def _prepare(self, client: paho.Client, protocol: str) -> None:
         client.on_message = self._on_message
-        client.on_subscribe = lambda *_: self._subscribed.set()
+        client.on_subscribe = self._on_subscribe
+
+    def _on_subscribe(self, client: Any, userdata: Any, mid: int, reasons: list[ReasonCode], properties: Any) -> None:
+        for topic, reason in zip(self._topics, reasons, strict=False):
+            if reason.is_failure:
+                where = f"{self._config.base_topic}/{topic}"
+                way_out = "let its user read there, see systemd/mosquitto.acl"
+                self._say(where, f"{where}: the broker refuses the subscription: {reason}; {way_out}")
+        self._subscribed.set()
 
     def _on_message(self, client: Any, userdata: Any, message: paho.MQTTMessage) -> None:
         try:

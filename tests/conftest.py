@@ -89,6 +89,16 @@ class Broker:
         self._child.wait()
 
 
+def no_subscriptions(folder: Path) -> str:
+    """What has a mosquitto refuse all subscriptions."""
+    plugins = list(Path("/usr/lib").glob("*/mosquitto_dynamic_security.so"))
+    if not plugins:
+        pytest.skip("this mosquitto has no plugin for access rules")
+    rights = {"publishClientSend": True, "publishClientReceive": True, "subscribe": False, "unsubscribe": True}
+    (folder / "rights.json").write_text(json.dumps({"defaultACLAccess": rights}))
+    return f"allow_anonymous true\nplugin {plugins[0]}\nplugin_opt_config_file {folder}/rights.json"
+
+
 class Subscriber:
     """What a real subscriber receives: (topic, text, retained), in order."""
 

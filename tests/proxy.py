@@ -106,3 +106,47 @@ class Proxy:
         for end in (source, drain):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+
+class PathProxy:
+    """A reverse proxy that shows a server on this machine below `path`, and says who is there (`X-Forwarded-User`)."""
+
+    def __init__(self, target: int, path: str) -> None:
+        self._target, self._path = target, path
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more connections."""
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError), client.makefile("rb", buffering=0) as reader:
+            method, _, target = reader.readline().decode().partition(" ")
+            fields = list(iter(lambda: reader.readline().decode().strip(), ""))
+            if not target.startswith(f"{self._path}/"):
+                client.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                return
+            if not any(field.lower().startswith("upgrade:") for field in fields):  # one request of each connection
+                fields = [field for field in fields if not field.lower().startswith("connection:")]
+                fields.append("Connection: close")
+            fields += [f"X-Forwarded-Prefix: {self._path}", "X-Forwarded-User: anna"]
+            with socket.create_connection(("127.0.0.1", self._target)) as server:
+                head = [f"{method} {target.removeprefix(self._path).strip()}", *fields, "", ""]
+                server.sendall("\r\n".join(head).encode())
+                threading.Thread(target=_pass_on, args=(client, server), daemon=True).start()
+                _pass_on(server, client)
+
+
+def _pass_on(source: socket.socket, drain: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(CHUNK):
+            drain.sendall(data)
+        drain.shutdown(socket.SHUT_WR)

@@ -145,6 +145,31 @@ def retained(subscribe, port: int) -> dict[str, str]:
     return {topic: text for topic, text, kept in late.messages if kept}
 
 
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        ({"device": "attic"}, ["homeassistant/device/emotiond_attic/config"]),
+        ({"homeassistant": {"prefix": "ha"}}, ["ha/device/emotiond_pi/config"]),
+        ({"homeassistant": {"prefix": None}}, []),
+        ({"mqtt": {"keepalive_s": 20}}, [TOPIC]),
+    ],
+    ids=["another name", "another prefix", "no prefix", "another connection"],
+)
+def test_a_reload_leaves_no_description_where_none_is_kept_up(
+    service, broker, subscribe, change: dict, left: list
+) -> None:
+    settings = {"homeassistant": {"prefix": "homeassistant"}}
+    running = service(**settings)
+    wait_for(lambda: TOPIC in retained(subscribe, broker.port), "it is described")
+    running.reload(**{**settings, **change})
+    device = change.get("device", "pi")
+    watcher = subscribe(broker.port)
+    wait_for(lambda: watcher.texts(f"emotiond/{device}/status")[-1:] == ["online"], "the new link is there")
+    running.stop()
+    kept = retained(subscribe, broker.port)
+    assert [topic for topic in kept if topic.endswith("/config")] == left
+
+
 def test_forget_leaves_nothing_behind(broker: Broker, subscribe, start) -> None:
     start("run", "--max-frames", "5", *plain(broker.port, **ON)).finish()
     start("run", "--max-frames", "5", *plain(broker.port, **{"camera.name": "earlier"})).finish()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import Broker, wait_for
+from conftest import Broker, no_subscriptions, wait_for
 from edge.config import MqttConfig
 from edge.watch import Subscriber, describe
 
@@ -83,6 +83,16 @@ def test_a_broker_that_hangs_up_on_the_subscription_is_told_once_and_left_in_pea
         time.sleep(0.5)
         assert dialled() < 10
     assert caplog.text.count("connection lost") == 1
+
+
+def test_a_broker_that_refuses_the_subscription_is_told(
+    broker_at, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = MqttConfig(broker="127.0.0.1", port=broker_at(no_subscriptions(tmp_path)).port)
+    with Subscriber(config, print, everything=True) as subscriber:
+        wait_for(lambda: subscriber.problem, "it is told")
+    (record,) = caplog.records
+    assert record.message.startswith("emotiond/#: the broker refuses the subscription: Not authorized; let its user")
 
 
 def test_without_a_broker_there_is_nothing_to_watch(start) -> None:

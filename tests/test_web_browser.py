@@ -2,6 +2,7 @@
 
 import csv
 import importlib.resources
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,11 +14,11 @@ import numpy as np
 import pytest
 
 from benchmarks.visitor import camera_flags, in_view, write_camera
-from conftest import Broker, Daemon, Subscriber, free_port, plain, wait_for
+from conftest import Broker, Daemon, Subscriber, free_port, no_subscriptions, plain, wait_for
 from edge import clip
 from edge.classifier import shipped_model
 from edge.draw import COLOURS
-from proxy import Proxy
+from proxy import PathProxy, Proxy
 
 pytest.importorskip("nicegui", reason="the extra `web` is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra `dev`)")
@@ -173,7 +174,7 @@ def test_the_live_picture_is_shown_while_it_is_wished_for(
     wait_for(lambda: page.evaluate(width) == 320, "the picture is loaded", LONG_S)
     first = page.locator("img.picture").get_attribute("src")
     wait_for(lambda: page.locator("img.picture").get_attribute("src") != first, "the next", LONG_S)
-    content = page.request.get(url.rstrip("/") + page.locator("img.picture").get_attribute("src")).body()
+    content = page.request.get(url + page.locator("img.picture").get_attribute("src")).body()
     seen = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
     clips = [cv2.cvtColor(cv2.resize(image, (320, 240)), cv2.COLOR_BGR2GRAY) for _, image in clip.frames()]
     assert min(np.abs(seen.astype(int) - image).mean() for image in clips) < 4
@@ -205,6 +206,101 @@ def test_a_camera_that_was_not_chosen_is_not_looked_at(
     assert viewer.texts("emotiond/pi/camera/look") == []
 
 
+def test_the_chosen_camera_outlives_its_page(
+    browser: Browser, serve: Callable[..., Any], broker: Broker, subscribe: Callable[..., Subscriber]
+) -> None:
+    url, _ = serve(free_port())
+    viewer, odd = subscribe(broker.port), "küche & <b>?=é"
+    page = browser.page(url)
+    for device in ("attic", odd):
+        viewer.publish(f"emotiond/{device}/camera/status", "online")
+    page.get_by_role("heading", name="attic / camera").wait_for()
+    assert page.url == url
+    page.locator("button.camera", has_text=odd).click()
+    page.get_by_role("heading", name=f"{odd} / camera").wait_for()
+    page.wait_for_function("location.search")
+    page.reload()
+    page.locator("button.camera[aria-pressed=true]", has_text=odd).wait_for()
+    page.get_by_role("link", name="Events").click()
+    page.get_by_role("heading", name="Events").wait_for()
+    page.go_back()
+    page.locator("button.camera[aria-pressed=true]", has_text=odd).wait_for()
+
+    other = browser.page(f"{url}?device=zoo&camera=camera")  # kept, or handed on
+    other.get_by_role("heading", name=f"{odd} / camera").or_(other.get_by_role("heading", name="attic")).wait_for()
+    viewer.publish("emotiond/zoo/camera/status", "online")
+    other.get_by_role("heading", name="zoo / camera").wait_for()
+    assert browser.complaints == []
+
+
+def test_the_table_of_events_can_be_used_by_keyboard_alone(
+    browser: Browser, serve: Callable[..., Any], broker: Broker, subscribe: Callable[..., Subscriber]
+) -> None:
+    url, _ = serve(free_port())
+    page = browser.page(f"{url}events", width=360)
+    viewer = subscribe(broker.port)
+    face = {"v": 1, "at": "t", "type": "new", "track": 1, "emotion": "happy", "previous": None, "confidence": 1}
+    for device in ("b", "a", "c"):
+        viewer.publish(f"emotiond/{device}/camera/events", json.dumps({**face, "id": device}))
+    shown = page.locator("tbody td:nth-child(4)")
+    wait_for(lambda: shown.all_inner_texts() == ["c", "a", "b"], "the newest first", LONG_S)
+    assert faults(page) == []
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent").startswith("Device"):
+            break
+    page.keyboard.press("Enter")
+    wait_for(lambda: shown.all_inner_texts() == ["a", "b", "c"], "sorted", LONG_S)
+    viewer.publish("emotiond/d/camera/events", json.dumps({**face, "id": "d"}))  # which takes nobody's place away
+    wait_for(lambda: shown.all_inner_texts() == ["a", "b", "c", "d"], "one more", LONG_S)
+    page.keyboard.press("Space")
+    wait_for(lambda: shown.all_inner_texts() == ["d", "c", "b", "a"], "sorted the other way", LONG_S)
+    assert browser.complaints == []
+
+
+LEFT_OF = """(place, word) => {
+  const texts = document.createTreeWalker(place, NodeFilter.SHOW_TEXT), span = new Range();
+  while (!texts.nextNode().data.includes(word));
+  const at = texts.currentNode.data.indexOf(word);
+  span.setStart(texts.currentNode, at);
+  span.setEnd(texts.currentNode, at + word.length);
+  return span.getBoundingClientRect().left;
+}"""
+
+
+def test_names_that_are_written_from_right_to_left_change_no_places(
+    browser: Browser, serve: Callable[..., Any], broker: Broker, subscribe: Callable[..., Subscriber]
+) -> None:
+    url, _ = serve(free_port())
+    page = browser.page(url)
+    subscribe(broker.port).publish("emotiond/מטבח/דלת/status", "online")
+    for place in ("button.camera b", "h2"):
+        device, camera = (page.locator(place).first.evaluate(LEFT_OF, word) for word in ("מטבח", "דלת"))
+        assert device < camera
+
+
+def test_a_reverse_proxy_may_put_the_pages_below_a_path(
+    browser: Browser, serve: Callable[..., Any], start: Callable[..., Daemon], broker: Broker
+) -> None:
+    port = free_port()
+    serve(port, "--trusted-header", "X-Forwarded-User")
+    proxy = PathProxy(port, "/house/faces")
+    start("run", *plain(broker.port, **{"mqtt.snapshots": True}))
+    page = browser.page(f"http://127.0.0.1:{proxy.port}/house/faces/")
+    page.get_by_label("happy of face").first.wait_for()
+    page.get_by_role("switch", name="Live picture").click()
+    page.wait_for_function("document.querySelector('img.picture')?.naturalWidth > 0")
+    page.get_by_role("link", name="Events").click()
+    page.get_by_role("cell", name="new").first.wait_for()
+    page.get_by_role("link", name="Try it").click()
+    page.get_by_role("button", name="Start my camera").click()
+    page.locator("#try-faces caption").nth(1).wait_for()
+    page.get_by_role("link", name="Cameras").click()
+    page.get_by_role("heading", name="pi / camera").wait_for()
+    assert browser.complaints == []
+    proxy.close()
+
+
 def test_a_broker_that_goes_away_is_told_and_the_theme_is_kept(
     browser: Browser, serve: Callable[..., Any], start: Callable[..., Daemon], broker: Broker
 ) -> None:
@@ -230,6 +326,22 @@ def test_a_broker_that_goes_away_is_told_and_the_theme_is_kept(
     page.get_by_text("2 online").wait_for()
     page.get_by_text("There is no connection").wait_for(state="hidden")
     assert browser.complaints == []
+
+
+def test_why_nothing_comes_is_told_on_the_page(
+    browser: Browser, start: Callable[..., Daemon], broker_at: Callable[..., Broker], tmp_path: Path
+) -> None:
+    (tmp_path / "wrong").write_text("wrong")
+    (tmp_path / "users").touch()
+    secret = ["--set", "mqtt.username=anna", "--set", f"mqtt.password_file={tmp_path / 'wrong'}"]
+    for brokers, options, said in [
+        (f"password_file {tmp_path / 'users'}", secret, "no connection to the broker 127.0.0.1. .*Not authorized"),
+        (no_subscriptions(tmp_path), [], "emotiond/#: the broker refuses the subscription: Not authorized"),
+    ]:
+        port = free_port()
+        mqtt = ["--set", "mqtt.broker=127.0.0.1", "--set", f"mqtt.port={broker_at(brokers).port}"]
+        start("web", "--port", str(port), *mqtt, *options).process.stdout.readline()
+        browser.page(f"http://127.0.0.1:{port}/").get_by_text(re.compile(said)).wait_for()
 
 
 def test_visitors_try_it_on_their_own_camera(browser: Browser, serve: Callable[..., Any]) -> None:

@@ -258,9 +258,10 @@ def test_cameras_and_faces_are_bounded(fleet: Fleet) -> None:
     assert len(front.faces) <= 32
 
 
-def test_the_export_is_a_table_and_runs_nothing_in_a_spreadsheet(fleet: Fleet) -> None:
-    fleet.take("emotiond/=1*1/front/events", event(1), NOW)
+@pytest.mark.parametrize("name", ["=1*1", "-1", "@SUM(A1)", "\uff1d1*1"])
+def test_the_export_is_a_table_and_runs_nothing_in_a_spreadsheet(fleet: Fleet, name: str) -> None:
+    fleet.take(f"emotiond/{name}/front/events", event(1), NOW)
     header, row = csv.reader(io.StringIO(as_csv(fleet.events())))
     exported = dict(zip(header, row, strict=True))
-    assert exported["device"] == "'=1*1"
+    assert exported["device"] == f"'{name}"
     assert (exported["emotion"], exported["previous"], exported["confidence"]) == ("happy", "", "0.91")

@@ -6,6 +6,8 @@ import contextlib
 import http.client
 import json
 import os
+import resource
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -127,6 +129,24 @@ def test_who_sends_no_picture_gives_the_place_to_others(web: Callable[..., Web])
             for socket in sockets[:4]:
                 with pytest.raises(Exception, match="4408"):
                     socket.recv(timeout=LONG_S)
+
+
+@pytest.mark.parametrize("head", ["", "GET / HTTP/1.1\r\n", "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n."])
+def test_connections_without_a_request_shut_nobody_out(web: Callable[..., Web], head: str) -> None:
+    page = web()
+    resource.prlimit(page.process.pid, resource.RLIMIT_NOFILE, (512, 512))
+    with contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", page.port))) for _ in range(600)]
+        for connection in idle:
+            with contextlib.suppress(OSError):  # there were too many already
+                connection.sendall(head.encode())
+        assert page.get()[0] == 200
+        for connection in idle:
+            connection.settimeout(LONG_S)
+            with contextlib.suppress(ConnectionResetError):
+                while connection.recv(4096):
+                    pass
+    assert page.get()[0] == 200
 
 
 def test_browsers_keep_no_script_over_an_upgrade(web: Callable[..., Web]) -> None:

@@ -1,8 +1,8 @@
 """The page of all cameras, and of the one that is chosen everything that is known."""
 
 import time
-from html import escape
 from typing import Any
+from urllib.parse import urlencode
 
 from nicegui import ui
 
@@ -19,12 +19,11 @@ FILTERED_FROM = 13  # cameras; fewer are seen at a glance
 
 
 class Cameras:
-    """A card per camera, and all of one that was chosen."""
+    """A card per camera, and all of one that was chosen: the `wished` one, once it is known, else the first."""
 
-    def __init__(self, fleet: Fleet, mqtt: MqttConfig, pictures: Pictures) -> None:
-        self._fleet = fleet
+    def __init__(self, fleet: Fleet, mqtt: MqttConfig, pictures: Pictures, wished: tuple[str, str]) -> None:
+        self._fleet, self._wished = fleet, wished
         self._chosen: tuple[str, str] | None = None
-        self._span = next(iter(SPANS_S))
         self._cards: dict[tuple[str, str], tuple[ui.element, ui.html]] = {}
         brokers = " or ".join(mqtt.brokers)
         self._empty = ui.label(f"No device has been heard of yet at the broker {brokers}.").classes("soft")
@@ -46,18 +45,20 @@ class Cameras:
         ui.timer(REFRESH_S, self._refresh)
 
     def _choose(self, key: tuple[str, str]) -> None:
-        if self._chosen != key:
-            self._picture.turn_off()
-        self._chosen = key
+        self._wished = key
+        # In the address it outlives the page, and can be kept and handed on.
+        ui.navigate.history.replace("?" + urlencode({"device": key[0], "camera": key[1]}))
         self._refresh()
 
     def _refresh(self) -> None:
         views = {(view.device, view.name): view for view in self._fleet.cameras()}
         for key in [key for key in self._cards if key not in views]:
             self._cards.pop(key)[0].delete()
-        if self._chosen not in views:
+        present = self._chosen if self._chosen in views else next(iter(views), None)
+        chosen = self._wished if self._wished in views else present
+        if chosen != self._chosen:
             self._picture.turn_off()
-            self._chosen = next(iter(views), None)
+            self._chosen = chosen
         wanted = (self._filter.value or "").lower()
         for place, (key, view) in enumerate(views.items()):
             if key not in self._cards:
@@ -82,7 +83,7 @@ class Cameras:
     def _refresh_detail(self, view: CameraView) -> None:
         now = time.time()
         faces = view.live_faces(now)
-        _show(self._title, f"<h2>{escape(view.device)} / {escape(view.name)}</h2>")
+        _show(self._title, f"<h2>{render.place(view)}</h2>")
         self._now.text = render.summary(view)
         self._picture.refresh(view, faces)
         _show(self._faces, render.face_tables(faces))

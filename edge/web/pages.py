@@ -1,7 +1,7 @@
 """The pages: devices with their faces and history, events, and the visitor's own camera."""
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from html import escape
@@ -12,6 +12,7 @@ from nicegui import ui
 from edge.config import MqttConfig
 from edge.draw import UNCERTAIN
 from edge.labels import EMOTIONS
+from edge.watch import Subscriber
 from edge.web import render
 from edge.web.cameras import REFRESH_S, Cameras
 from edge.web.fleet import Fleet
@@ -19,7 +20,8 @@ from edge.web.pictures import Pictures
 
 CONNECTION_REFRESH_S = 0.5
 EVENTS_SHOWN = 100  # beyond them the export is of use
-LINKS = {"/": "Cameras", "/events": "Events", "/try": "Try it"}
+# Relative, as all addresses here: a reverse proxy may put the pages below a path.
+LINKS = {"./": "Cameras", "events": "Events", "try": "Try it"}
 # The newest thing known of an event first, so that it is seen on a phone too.
 TABLE_COLUMNS = ("at", "emotion", "type", "device", "camera", "face", "previous", "confidence")
 # In the visitor's own time, as the chart is; the day where it is another than today.
@@ -41,26 +43,27 @@ TURN = f"""() => {{
 }}"""
 
 
-def add(fleet: Fleet, mqtt: MqttConfig, pictures: Pictures, connected: Callable[[], bool]) -> None:
-    """Make the pages of NiceGUI's app. connected: whether the broker is there now."""
+def add(fleet: Fleet, mqtt: MqttConfig, pictures: Pictures, subscriber: Subscriber) -> None:
+    """Make the pages of NiceGUI's app."""
 
     @ui.page("/", title="emotiond: cameras")
-    def cameras() -> None:
-        with _page("Cameras", "/"):
-            _Connection(mqtt, connected)
-            Cameras(fleet, mqtt, pictures)
+    def cameras(device: str = "", camera: str = "") -> None:
+        with _page("Cameras", "./"):
+            _Connection(mqtt, subscriber)
+            Cameras(fleet, mqtt, pictures, (device, camera))
 
     @ui.page("/events", title="emotiond: events")
     def events() -> None:
-        with _page("Events", "/events"):
-            _Connection(mqtt, connected)
+        with _page("Events", "events"):
+            _Connection(mqtt, subscriber)
             _Events(fleet)
+            ui.add_body_html('<script src="static/table.js" defer></script>')
 
     @ui.page("/try", title="emotiond: try it")
     def try_it() -> None:
-        with _page("Try it on your own camera", "/try"):
+        with _page("Try it on your own camera", "try"):
             ui.html(TRY_IT, sanitize=False)
-            ui.add_body_html('<script src="/static/try.js" defer></script>')
+            ui.add_body_html('<script src="static/try.js" defer></script>')
 
 
 TRY_IT = f"""
@@ -80,7 +83,7 @@ apparent expression of a face, not what a person feels.</p>
 
 @contextmanager
 def _page(heading: str, path: str) -> Iterator[None]:
-    ui.add_head_html(f'<link rel="stylesheet" href="/static/style.css"><style>{render.COLOURS_STYLE}</style>')
+    ui.add_head_html(f'<link rel="stylesheet" href="static/style.css"><style>{render.COLOURS_STYLE}</style>')
     request = ui.context.client.request
     kept = request.cookies.get(THEME_COOKIE) if request is not None else None
     dark = ui.dark_mode({"dark": True, "light": False}.get(kept or ""))  # None: as the browser likes it
@@ -104,18 +107,19 @@ def _page(heading: str, path: str) -> Iterator[None]:
 
 
 class _Connection:
-    """Says when the broker is not there: what stands below is old then."""
+    """Says when the broker is not there, or refuses: what stands below is old then."""
 
-    def __init__(self, mqtt: MqttConfig, connected: Callable[[], bool]) -> None:
-        self._mqtt, self._connected = mqtt, connected
+    def __init__(self, mqtt: MqttConfig, subscriber: Subscriber) -> None:
+        self._mqtt, self._subscriber = mqtt, subscriber
         self._said = ui.label().props("role=alert").classes("warning")
         self._refresh()
         ui.timer(CONNECTION_REFRESH_S, self._refresh)
 
     def _refresh(self) -> None:
-        connected = self._connected()
-        self._said.set_visibility(not connected)
-        self._said.text = "" if connected else render.no_broker(self._mqtt.brokers)
+        problem = self._subscriber.problem
+        text = problem if self._subscriber.connected else render.no_broker(self._mqtt.brokers, problem)
+        self._said.set_visibility(bool(text))
+        self._said.text = text
 
 
 class _Events:

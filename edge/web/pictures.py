@@ -34,7 +34,7 @@ class Pictures:
         if not view.live_picture(time.time()):
             return ""
         # A new address for each picture, so that browsers load it.
-        return "/picture?" + urlencode({"device": view.device, "camera": view.name, "at": f"{view.picture_at:.3f}"})
+        return "picture?" + urlencode({"device": view.device, "camera": view.name, "at": f"{view.picture_at:.3f}"})
 
     def add_to(self, api: FastAPI) -> None:
         """Serve `/picture`."""

@@ -13,7 +13,7 @@ from edge.labels import EMOTIONS
 from edge.web.fleet import CameraView
 
 SYMBOLS = {"online": "●", "offline": "✖", "stopped": "■", "paused": "❚❚", "unknown": "?"}
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", *"\uff1d\uff0b\uff0d\uff20")  # wide ones too, for some
 EVENT_COLUMNS = ("at", "device", "camera", "type", "face", "emotion", "previous", "confidence")
 HEX_COLOURS = {name: "#{2:02x}{1:02x}{0:02x}".format(*colour) for name, colour in COLOURS.items()}
 COLOURS_STYLE = ":root{" + "".join(f"--{name}:{colour};" for name, colour in HEX_COLOURS.items()) + "}"
@@ -26,9 +26,7 @@ def as_csv(events: list[dict[str, Any]]) -> str:
     writer.writerow(["id", *EVENT_COLUMNS])
     for event in events:
         cells = [event[name] for name in ("id", *EVENT_COLUMNS)]
-        writer.writerow(
-            [f"'{cell}" if isinstance(cell, str) and cell[:1] in "=+-@\t\r" and cell else cell for cell in cells]
-        )
+        writer.writerow([f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell for cell in cells])
     return text.getvalue()
 
 
@@ -44,13 +42,18 @@ def summary(view: CameraView) -> str:
     return f"● online, faces: {view.faces_count}, {view.emotion}{share}"
 
 
+def place(view: CameraView) -> str:
+    """Device and camera, in this order in whatever direction each is written."""
+    return f"<bdi>{escape(view.device)}</bdi> / <bdi>{escape(view.name)}</bdi>"
+
+
 def card(view: CameraView) -> str:
     """The inside of a camera's card."""
     name = view.emotion or (UNCERTAIN if view.faces_count else None) if view.status == "online" else None
     shown = f"{_swatch(name)}{name}" if name else "&nbsp;"
     faces = f", faces: {view.faces_count}" if name else ""
     return (
-        f"<b>{escape(view.device)} / {escape(view.name)}</b>"
+        f"<b>{place(view)}</b>"
         f'<span data-status="{escape(view.status)}"><i>{SYMBOLS.get(view.status, "?")}</i> {escape(view.status)}{faces}'
         f'</span><div class="emotion">{shown}</div>'
     )
@@ -63,11 +66,11 @@ def count(views: Sequence[CameraView]) -> str:
     return ", ".join(f"{states[status]} {status}" for status in order if states[status])
 
 
-def no_broker(brokers: Sequence[str]) -> str:
-    """Why nothing new comes."""
+def no_broker(brokers: Sequence[str], problem: str) -> str:
+    """Why nothing new comes. problem: what the log says of it, if anything."""
     return (
         f"There is no connection to the broker {' or '.join(brokers)}. It is tried again; until then nothing new comes,"
-        " and no device's state is known."
+        f" and no device's state is known.{f' ({problem})' if problem else ''}"
     )
 
 

@@ -21,6 +21,7 @@ from edge.watch import Subscriber
 from edge.web import historyfile, pages, tryit
 from edge.web.fleet import Fleet
 from edge.web.guard import LOOPBACK, Guard
+from edge.web.patience import PatientProtocol
 from edge.web.pictures import Pictures
 
 FRAME_SIZE_MAX = 2**20  # bytes of a web socket's message
@@ -117,7 +118,7 @@ def run(config: Config, listening: Listening) -> None:
     nicegui_app.add_static_files("/static", str(Path(__file__).with_name("static")), max_cache_age=0)
     pictures = Pictures(fleet, lambda where: subscriber.publish(f"{config.mqtt.base_topic}/{where}/look", ""))
     pictures.add_to(api)
-    pages.add(fleet, config.mqtt, pictures, lambda: subscriber.connected)
+    pages.add(fleet, config.mqtt, pictures, subscriber)
     ui.run_with(
         api,
         title="emotiond",
@@ -129,6 +130,7 @@ def run(config: Config, listening: Listening) -> None:
     )
     settings = uvicorn.Config(
         Guard(api, password, listening.trusted_header),
+        http=PatientProtocol,
         log_level="warning",
         ws_max_size=FRAME_SIZE_MAX,
         timeout_graceful_shutdown=2,

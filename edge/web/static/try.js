@@ -61,8 +61,9 @@
 
   function connect() {
     if (!stream || socket) return;
-    const scheme = location.protocol === "https:" ? "wss://" : "ws://";
-    const mine = socket = new WebSocket(scheme + location.host + "/try/frames");
+    const address = new URL("try/frames", location);
+    address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+    const mine = socket = new WebSocket(address);
     let takenAt = 0, patience;
     const lose = (code) => {
       clearTimeout(patience);
