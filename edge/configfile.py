@@ -17,8 +17,10 @@ from pydantic_core import ErrorDetails
 from edge.address import SECRET_WORDS, without_secret
 from edge.config import DETECTORS, CameraEntry, Config
 from edge.errors import ConfigError
+from edge.givenfile import read_given
 from edge.settings import Settings
 
+FILE_MAX = 500_000  # bytes; the project's own, with all its comments, has 8,400
 DEFAULT_PATHS = (Path("config.yaml"), Path("/etc/emotiond/config.yaml"))
 
 
@@ -54,7 +56,7 @@ def found(path: Path | None) -> Path | None:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
+        tree = yaml.load(read_given(path, FILE_MAX).decode(), _PlainLoader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
