@@ -55,6 +55,8 @@ def test_an_empty_file_and_empty_sections_mean_the_defaults(tmp_path: Path) -> N
         ("mqtt: {port: 65536}", "FILE: mqtt.port: must be less than or equal to 65535, not 65536"),
         ("mqtt: {protocol: 4}", "FILE: mqtt.protocol: must be '5' or '3.1.1', not 4"),
         ("mqtt: {broker: 'mqtt://x'}", "FILE: mqtt.broker: must be 'embedded', or a host's name"),
+        ("mqtt: {broker: ' localhost'}", "FILE: mqtt.broker: must be 'embedded', or a host's name"),
+        ('mqtt: {broker: ["a", "b\\0"]}', r"FILE: mqtt.broker: 'b\x00': must be a host's name"),
         ("mqtt: {base_topic: 'a/+'}", "FILE: mqtt.base_topic: must be 1 to 64 printable characters without + # / $"),
         ("mqtt: {password_env: A}", "FILE: mqtt: a password needs a username"),
         ("mqtt: {username: u, password_env: A, password_file: b}", "FILE: mqtt: give one of password_file"),
@@ -225,6 +227,7 @@ def test_a_source_is_shown_without_its_password() -> None:
 def test_tls_is_on_unless_the_broker_is_on_this_machine() -> None:
     assert not MqttConfig().use_tls
     assert not MqttConfig(broker="localhost").use_tls
+    assert not MqttConfig(broker="[::1]").use_tls
     assert MqttConfig(broker="broker.example").use_tls
     assert not MqttConfig(broker="broker.example", tls=False).use_tls
     assert MqttConfig(broker="localhost", tls=True).use_tls
