@@ -39,9 +39,15 @@ def load(
     if detector is not None and detector != config.detector.kind:
         tree["detector"] = {"kind": detector}  # with its own defaults: the settings of one are not those of another
         config = _validate(tree, f"--detector {detector}")
+    wrong: ConfigError | None = None
     for override in overrides:
         _apply_override(tree, override)
-        config = _validate(tree, _shown_override(override))
+        try:
+            config, wrong = _validate(tree, _shown_override(override)), None
+        except ConfigError as error:
+            wrong = wrong or error  # a later one may mend it: some settings only go together
+    if wrong is not None:
+        raise wrong
     if source is not None:
         tree.pop("cameras", None)
         tree["camera"] = {**(tree.get("camera") or {}), "source": source}

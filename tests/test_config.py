@@ -194,6 +194,17 @@ cameras:
     assert (only.camera.name, only.camera.source) == ("camera", 7)
 
 
+def test_settings_that_go_together_are_given_in_any_order(tmp_path: Path) -> None:
+    mqtt = load_text(
+        tmp_path, "", "mqtt.password_env=A", "mqtt.cert_file=a", "mqtt.key_file=b", "mqtt.username=me"
+    ).mqtt
+    assert (str(mqtt.cert_file), str(mqtt.key_file), mqtt.username) == ("a", "b", "me")
+    alone = error_of(tmp_path, "", "mqtt.username=me", "mqtt.cert_file=a", "device=x")
+    assert alone.startswith("--set mqtt.cert_file=a: mqtt: cert_file and key_file go together")
+    wrong = error_of(tmp_path, "", "mqtt.cert_file=a", "mqtt.key_file=b", "mqtt.prt=1")
+    assert wrong.startswith("--set mqtt.prt=1: mqtt.prt: unknown key, did you mean port?")
+
+
 @pytest.mark.parametrize(
     "override", ["cameras.back.fps=1", "cameras.front=1", "cameras.front.fsp=1", "camera.fps=1", "cameras.=1"]
 )
