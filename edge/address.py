@@ -34,10 +34,11 @@ def camera_number(source: object) -> int | None:
 
 
 def check_host(text: str) -> str:
-    """Of one broker: a host alone. Raises ValueError."""
-    if not text or "/" in text or "@" in text or text.isspace() or (text.count(":") == 1):
+    """Of one broker: a host alone, an IPv6 address also in brackets, which are taken off. Raises ValueError."""
+    host = text.removeprefix("[").removesuffix("]")
+    if not _may_be_host(host) or host.count(":") == 1:
         raise ValueError("must be 'embedded', or a host's name or address alone; its port goes to mqtt.port")
-    return text
+    return host
 
 
 def check_brokers(value: Any) -> Any:
@@ -48,16 +49,13 @@ def check_brokers(value: Any) -> Any:
         raise ValueError("must be a list of different brokers, each a host's name, an address or host:port")
     for each in value:
         host, port = split_address(each)
-        if (
-            not host
-            or "/" in host
-            or "@" in each
-            or host.isspace()
-            or host == "embedded"
-            or not (port is None or 1 <= port <= 65535)
-        ):
+        if not _may_be_host(host) or host == "embedded" or not (port is None or 1 <= port <= 65535):
             raise ValueError(f"{without_secret(each)!r}: must be a host's name, an address or host:port")
     return tuple(value)
+
+
+def _may_be_host(text: str) -> bool:
+    return bool(text) and text.isprintable() and not set(" /@") & set(text)
 
 
 def split_address(text: str) -> tuple[str, int | None]:

@@ -115,10 +115,10 @@ def _start_mosquitto(program: str, port: int) -> Started:
     )
     config.chmod(0o644)
     folder.chmod(0o755)  # started by root, mosquitto reads it as a user of its own
-    # Ends the broker when this process dies without a word: then nobody holds the other end of its input. It is there
-    # before the broker, so that none is left alone in the moment between.
+    # Ends the broker and its folder when this process dies without a word: then nobody holds the other end of its
+    # input. It is there before the broker, so that none is left alone in the moment between.
     watcher = subprocess.Popen(
-        ["sh", "-c", "read -r broker && { read -r _; kill $broker; }"],
+        ["sh", "-c", 'read -r broker && { read -r _; kill $broker; rm -r "$1"; }', "sh", str(folder)],
         stdin=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

@@ -164,7 +164,6 @@ class Store:
             except BaseException:
                 shutil.rmtree(place, ignore_errors=True)  # a full disk needs the room
                 raise
-            place.chmod(0o755)  # the daemon is another user
             self._point(place.name, previous)
 
     def rollback(self) -> Bundle | None:
@@ -183,6 +182,8 @@ class Store:
         return self.current()
 
     def _point(self, current: str | None, previous: str | None) -> None:
+        if current is not None and MADE.fullmatch(current):
+            _open_up(self._folder / current)
         # In this order: whatever is interrupted, `current` is one of the two, and whole.
         self._link(PREVIOUS, previous)
         self._link(INSTALLED, current)
@@ -253,8 +254,14 @@ def _write(bundle: Bundle, folder: Path) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        (folder / name).chmod(0o644)
     _sync(folder)
+
+
+def _open_up(place: Path) -> None:
+    """The daemon is another user. Earlier versions heeded root's umask."""
+    place.chmod(0o755)
+    for file in place.iterdir():
+        file.chmod(0o644)
 
 
 def _sync(folder: Path) -> None:

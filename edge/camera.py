@@ -240,5 +240,6 @@ class LiveSource:
 
     def _lost(self, problem: str, advice: str = ADVICE) -> None:
         if self._problem is None and (self._seq > 0 or self._patient):
-            log.warning("camera %s %s; trying again", self.name, problem)
+            hint = "" if self._seq else f"; {advice}"  # one that was there is not spelt wrong
+            log.warning("camera %s %s; trying again%s", self.name, problem, hint)
         self._advice, self._problem = advice, problem

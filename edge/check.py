@@ -17,6 +17,7 @@ from edge.capture import webcams_found
 from edge.classifier import TfliteClassifier, installed_runtimes
 from edge.config import CameraConfig, Config
 from edge.connection import Dialer, passing_client_id
+from edge.console import shown
 from edge.errors import ConfigError, EmotiondError, EndOfStream, ServiceUnavailableError
 from edge.eventfile import NAME as EVENTS
 from edge.eventfile import DamagedError, EventFile, InUseError
@@ -39,7 +40,7 @@ def check(config: Config, out: TextIO) -> int:
         except EmotiondError as error:
             result, mark = str(error), "FAIL"
             first_failure = first_failure or error.exit_code
-        out.write(f"{name:<{width}} {mark:<5} {result}\n")
+        out.write(f"{name:<{width}} {mark:<5} {shown(result)}\n")
         out.flush()
     return first_failure
 

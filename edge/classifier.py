@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from edge.config import ModelConfig
 from edge.errors import ConfigError
+from edge.givenfile import read_given
 from edge.labels import EMOTIONS
 from edge.preprocess import FACE_SIZE
 from edge.quantization import PIXEL_QUANTIZATION, Quantization, dequantize, pixels_to_int8
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 # In order of preference: tflite-runtime runs int8 without XNNPACK, many times slower.
 RUNTIMES = {"litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
+NETWORK_MAX = 256_000_000  # bytes; the shipped one has 1.6 million
 INPUT_SHAPE = (1, FACE_SIZE, FACE_SIZE, 1)
 OUTPUT_SHAPE = (1, len(EMOTIONS))
 INSTALLED, NETWORK = "current", "int8.tflite"  # link in model.folder to an installed bundle, and its network
@@ -77,7 +79,7 @@ class TfliteClassifier:
     def __init__(self, path: Path | None = None, runtime: str = "auto", threads: int = 1) -> None:
         self.path = path or shipped_model()
         try:
-            content = self.path.read_bytes()
+            content = read_given(self.path, NETWORK_MAX)
         except OSError as error:
             raise ConfigError(f"model.path: {self.path}: cannot be read: {error.strerror}") from None
         self.sha256 = hashlib.sha256(content).hexdigest()
@@ -108,7 +110,7 @@ class TfliteClassifier:
     def is_current(self) -> bool:
         """Whether the file still holds this network."""
         try:
-            return hashlib.sha256(self.path.read_bytes()).hexdigest() == self.sha256
+            return hashlib.sha256(read_given(self.path, NETWORK_MAX)).hexdigest() == self.sha256
         except OSError:
             return False
 

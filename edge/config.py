@@ -25,6 +25,7 @@ from edge.cameraconfig import (
     laid_over,
 )
 from edge.errors import ConfigError
+from edge.givenfile import read_given
 from edge.settings import TOPIC_LEVEL_MAX, FilePath, Port, Settings, TopicLevel, WrittenFile, check_retries
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
 ]
 
 PASSWORD_MAX = 65535  # bytes; MQTT's limit
+PEM_MAX = 10_000_000  # bytes; all authorities of a Debian are 0.2 million
 
 Host = Annotated[str, AfterValidator(check_host)]
 
@@ -158,7 +160,7 @@ def read_password(name: str, path: Path) -> str:
     """What a file holds, but for the end of its line. name: of the setting or option. Raises ConfigError."""
     try:
         # The mark that some editors put before a text (BOM) is none of it.
-        password = path.read_text(encoding="utf-8-sig").rstrip("\r\n")
+        password = read_given(path, PEM_MAX).decode("utf-8-sig").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         problem = getattr(error, "strerror", None) or "not UTF-8"
         raise ConfigError(f"{name}: cannot read {path}: {problem}") from None
@@ -173,7 +175,7 @@ def _digest(key: str, path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(read_given(path, PEM_MAX)).hexdigest()
     except OSError as error:
         raise ConfigError(f"{key}: {path}: {error.strerror}") from None
 

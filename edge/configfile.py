@@ -17,8 +17,10 @@ from pydantic_core import ErrorDetails
 from edge.address import SECRET_WORDS, without_secret
 from edge.config import DETECTORS, CameraEntry, Config
 from edge.errors import ConfigError
+from edge.givenfile import read_given
 from edge.settings import Settings
 
+FILE_MAX = 500_000  # bytes; the project's own, with all its comments, has 8,400
 DEFAULT_PATHS = (Path("config.yaml"), Path("/etc/emotiond/config.yaml"))
 
 
@@ -37,9 +39,15 @@ def load(
     if detector is not None and detector != config.detector.kind:
         tree["detector"] = {"kind": detector}  # with its own defaults: the settings of one are not those of another
         config = _validate(tree, f"--detector {detector}")
+    wrong: ConfigError | None = None
     for override in overrides:
         _apply_override(tree, override)
-        config = _validate(tree, _shown_override(override))
+        try:
+            config, wrong = _validate(tree, _shown_override(override)), None
+        except ConfigError as error:
+            wrong = wrong or error  # a later one may mend it: some settings only go together
+    if wrong is not None:
+        raise wrong
     if source is not None:
         tree.pop("cameras", None)
         tree["camera"] = {**(tree.get("camera") or {}), "source": source}
@@ -54,7 +62,7 @@ def found(path: Path | None) -> Path | None:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
+        tree = yaml.load(read_given(path, FILE_MAX).decode(), _PlainLoader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -22,6 +22,7 @@ from edge.connection import Dialer
 from edge.discovery import Announcement, announcement
 from edge.errors import ConfigError
 from edge.golden import NAME, prove
+from edge.health import is_service
 from edge.loop import Loop, Monitor, Wishes
 from edge.messages import Origin, Topics
 from edge.mqtt import MqttLink
@@ -135,8 +136,9 @@ class Daemon:
             if found[index] is None:  # one that only got another name goes on
                 same = [channel for channel in free.values() if _same_source(channel.config, each)]
                 found[index] = free.pop(same[0].name) if same else None
-        # At the start a wrong name should be told at once; later, or with others, it must not end what runs.
-        patient = self._config is not None or len(wanted) > 1
+        # Who types a wrong name should be told at once; later, or with others, it must not end what runs. A service
+        # that ended for a camera that boots more slowly would be started again every two seconds.
+        patient = self._config is not None or len(wanted) > 1 or is_service()
         plans = []
         for each, channel in zip(wanted, found, strict=True):
             with named(config, each.camera.name):

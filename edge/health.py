@@ -21,6 +21,11 @@ FRAME_DROPS = ("superseded", "undecodable", "over_max_fps", "too_hot")  # by the
 THERMAL_ZONE = Path("/sys/class/thermal/thermal_zone0/temp")  # m°C; the processor's on a Raspberry Pi
 
 
+def is_service() -> bool:
+    """Whether systemd started this process, and waits for its word (`Type=notify`)."""
+    return "NOTIFY_SOCKET" in os.environ
+
+
 class Notifier:
     """Tells systemd how it goes (sd_notify(3)); does nothing where nobody asked."""
 

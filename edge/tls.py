@@ -5,7 +5,13 @@ import ssl
 from edge.config import MqttConfig
 from edge.errors import ConfigError
 
-NOT_YET_VALID = 9  # OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID
+NOT_YET_VALID, EXPIRED, OTHER_HOST, OTHER_ADDRESS = 9, 10, 62, 64  # OpenSSL's X509_V_ERR_...
+WAYS_OUT = {
+    NOT_YET_VALID: "is this machine's clock right?",
+    EXPIRED: "renew it; or is this machine's clock ahead?",
+    OTHER_HOST: "see mqtt.broker",
+    OTHER_ADDRESS: "see mqtt.broker",
+}
 # The other end, or a proxy before it, hung up during the handshake: a broker that is being restarted, mostly.
 HUNG_UP = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
@@ -40,5 +46,5 @@ def told(error: ssl.SSLError) -> str:
         return "cannot be reached: it hangs up during the TLS handshake; is TLS spoken there? see mqtt.port"
     if not isinstance(error, ssl.SSLCertVerificationError):
         return f"no TLS there ({error.reason or error}); see mqtt.port"
-    advice = "is this machine's clock right?" if error.verify_code == NOT_YET_VALID else "see mqtt.ca_file"
-    return f"its TLS certificate does not hold: {error.verify_message}; {advice}"
+    advice = WAYS_OUT.get(error.verify_code, "see mqtt.ca_file")
+    return f"its TLS certificate does not hold: {error.verify_message.rstrip('.')}; {advice}"

@@ -329,6 +329,18 @@ def test_what_root_installs_under_a_strict_umask_is_for_the_daemon_to_read(make,
         assert path.stat().st_mode & 0o055 == (0o055 if path.is_dir() else 0o044), path
 
 
+def test_what_was_closed_to_the_daemon_is_opened_by_the_rollback_to_it(make, model, tmp_path: Path) -> None:
+    for version in (1, 2):
+        assert model("install", make(version))[0] == 0
+    place = (tmp_path / "store/previous").resolve()
+    for path in (place, *place.iterdir()):  # as an earlier version made it under root's umask 077
+        path.chmod(path.stat().st_mode & 0o700)
+    assert model("rollback")[0] == 0
+    assert (tmp_path / "store/current").resolve() == place
+    for path in (place, *place.iterdir()):
+        assert path.stat().st_mode & 0o055 == (0o055 if path.is_dir() else 0o044), path
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """With room for one bundle, and not for two."""

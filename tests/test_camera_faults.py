@@ -129,3 +129,15 @@ def test_a_camera_that_comes_and_goes_leaves_nothing_behind(clip_frames: list[np
     )
     camera.close()
     wait_for(lambda: "capture" not in {thread.name for thread in threading.enumerate()}, "the capture thread ends")
+
+
+def test_a_service_waits_for_its_only_camera(camera: MjpegCamera, service, broker, subscribe) -> None:
+    subscriber = subscribe(broker.port)
+    camera.mode = "refuse"  # it still boots
+    running = service(camera={"source": camera.url})
+    wait_for(lambda: subscriber.texts("emotiond/pi/camera/status") == ["offline"], "the camera's state")
+    camera.mode = "run"
+    wait_for(lambda: subscriber.texts("emotiond/pi/camera/status")[-1] == "online", "the camera is found")
+    assert set(subscriber.texts("emotiond/pi/status")) == {"online"}
+    said = running.stop()
+    assert said.count("cannot be opened; trying again; is it plugged in, free and spelt right?") == 1

@@ -86,6 +86,12 @@ def test_what_does_not_hold_is_marked_and_the_rest_is_still_proved(
     assert [name for name, (mark, _) in rows(out).items() if mark == "FAIL"] == failing
 
 
+def test_a_row_is_one_line_that_steers_no_terminal(start) -> None:
+    code, out, _ = start("check", "--source", "a\x1b[31m\nb", "--set", "mqtt.broker=null").finish()
+    assert code == 66
+    assert rows(out)["camera"] == ("FAIL", "camera.source: a\ufffd[31m\ufffdb: no such file, folder or camera")
+
+
 def test_a_runtime_that_computes_something_else_is_found_out(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     right = TfliteClassifier.classify
     monkeypatch.setattr(TfliteClassifier, "classify", lambda self, crops: right(self, [crop.T for crop in crops]))

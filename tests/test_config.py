@@ -55,6 +55,8 @@ def test_an_empty_file_and_empty_sections_mean_the_defaults(tmp_path: Path) -> N
         ("mqtt: {port: 65536}", "FILE: mqtt.port: must be less than or equal to 65535, not 65536"),
         ("mqtt: {protocol: 4}", "FILE: mqtt.protocol: must be '5' or '3.1.1', not 4"),
         ("mqtt: {broker: 'mqtt://x'}", "FILE: mqtt.broker: must be 'embedded', or a host's name"),
+        ("mqtt: {broker: ' localhost'}", "FILE: mqtt.broker: must be 'embedded', or a host's name"),
+        ('mqtt: {broker: ["a", "b\\0"]}', r"FILE: mqtt.broker: 'b\x00': must be a host's name"),
         ("mqtt: {base_topic: 'a/+'}", "FILE: mqtt.base_topic: must be 1 to 64 printable characters without + # / $"),
         ("mqtt: {password_env: A}", "FILE: mqtt: a password needs a username"),
         ("mqtt: {username: u, password_env: A, password_file: b}", "FILE: mqtt: give one of password_file"),
@@ -192,6 +194,17 @@ cameras:
     assert (only.camera.name, only.camera.source) == ("camera", 7)
 
 
+def test_settings_that_go_together_are_given_in_any_order(tmp_path: Path) -> None:
+    mqtt = load_text(
+        tmp_path, "", "mqtt.password_env=A", "mqtt.cert_file=a", "mqtt.key_file=b", "mqtt.username=me"
+    ).mqtt
+    assert (str(mqtt.cert_file), str(mqtt.key_file), mqtt.username) == ("a", "b", "me")
+    alone = error_of(tmp_path, "", "mqtt.username=me", "mqtt.cert_file=a", "device=x")
+    assert alone.startswith("--set mqtt.cert_file=a: mqtt: cert_file and key_file go together")
+    wrong = error_of(tmp_path, "", "mqtt.cert_file=a", "mqtt.key_file=b", "mqtt.prt=1")
+    assert wrong.startswith("--set mqtt.prt=1: mqtt.prt: unknown key, did you mean port?")
+
+
 @pytest.mark.parametrize(
     "override", ["cameras.back.fps=1", "cameras.front=1", "cameras.front.fsp=1", "camera.fps=1", "cameras.=1"]
 )
@@ -225,6 +238,7 @@ def test_a_source_is_shown_without_its_password() -> None:
 def test_tls_is_on_unless_the_broker_is_on_this_machine() -> None:
     assert not MqttConfig().use_tls
     assert not MqttConfig(broker="localhost").use_tls
+    assert not MqttConfig(broker="[::1]").use_tls
     assert MqttConfig(broker="broker.example").use_tls
     assert not MqttConfig(broker="broker.example", tls=False).use_tls
     assert MqttConfig(broker="localhost", tls=True).use_tls

@@ -360,12 +360,13 @@ def test_sigterm_is_obeyed_while_the_first_frame_is_waited_for(start) -> None:
             assert daemon.stop()[0] == 0
 
 
-def test_kill_9_takes_the_embedded_broker_with_it(start) -> None:
+def test_kill_9_takes_the_embedded_broker_and_its_files_with_it(start, tmp_path: Path) -> None:
     port = free_port()
-    daemon = start("run", "--set", f"mqtt.port={port}")
+    daemon = start("run", "--set", f"mqtt.port={port}", env={"TMPDIR": str(tmp_path)})
     wait_for(lambda: is_open(port), "the embedded broker listens")
     daemon.stop(signal.SIGKILL)
     wait_for(lambda: not is_open(port), "the embedded broker is gone")
+    wait_for(lambda: not list(tmp_path.glob("emotiond-broker-*")), "its settings are gone")
 
 
 def test_a_file_waits_while_it_is_paused(video: Path, broker: Broker, subscribe, start) -> None:
