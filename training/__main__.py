@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.errors import BadDataError, EmotiondError
+from edge.errors import BadDataError, ConfigError, UsageError
 from edge.labels import EMOTIONS
 from training.config import TrainConfig
 from training.console import quiet, run_command, say, writing
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
     from training.dataset import Dataset
 
 # Keras and TensorFlow are imported inside the commands: --help and usage errors answer at once.
-
-
-class UsageError(EmotiondError):
-    """Arguments that do not go together."""
-
-    exit_code = 2
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -115,9 +109,16 @@ def _settings(options: argparse.Namespace) -> TrainConfig:
 
     path = options.config or (options.out / "config.json" if options.resume else None)
     settings = config.load(path) if path else TrainConfig()
-    changes = dict(item.partition("=")[::2] for item in options.set)
+    changes = dict(map(_named_value, options.set))
     changes |= {name: getattr(options, name) for name in _SETTINGS if getattr(options, name) is not None}
     return config.override(settings, changes)
+
+
+def _named_value(change: str) -> tuple[str, str]:
+    name, equals, value = change.partition("=")
+    if not (name and equals):
+        raise ConfigError(f"--set {change}: must look like name=value")
+    return name, value
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -184,10 +185,9 @@ def _write_report(
     run: Path, source: Path | None, usage: str | None = None, parity: Path | None = None, others: Sequence[Path] = ()
 ) -> int:
     from training import data
-    from training.dataset import USAGES
+    from training.dataset import require_usage
 
-    if usage not in (None, *USAGES):
-        raise UsageError(f"--usage {usage}: unknown; give one of {', '.join(USAGES)}")
+    require_usage(usage)
     dataset = data.load(source)
     with quiet():
         from training import report
@@ -206,7 +206,8 @@ def _explain(options: argparse.Namespace) -> int:
     figure = explain.grid(faces, maps, scores, [path.name for path in options.images], options.emotion or EMOTIONS)
     try:
         with writing(options.out) as path:
-            figure.savefig(path, dpi=150)
+            # Named, or matplotlib would write `a` as `a.png`.
+            figure.savefig(path, dpi=150, format=path.suffix[1:] or "png")
     except ValueError as error:  # matplotlib's word on an ending that it does not know
         raise UsageError(f"--out {options.out}: {error}") from error
     sys.stdout.write(f"{options.out}\n")
@@ -227,15 +228,10 @@ def _data(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from training import data
-    from training.dataset import USAGES
+    from training import data, evaluate
+    from training.dataset import require_usage
 
-    if options.usage not in (None, *USAGES):
-        mixed = "Training" in options.usage and options.usage != "Training"
-        why = "an evaluation must not mix in Training rows" if mixed else "unknown"
-        raise UsageError(f"--usage {options.usage}: {why}; give one of {', '.join(USAGES)}")
-    from training import evaluate
-
+    require_usage(options.usage)
     dataset = data.load_with_votes(options.data, options.votes)
     result = evaluate.evaluate(options.model, dataset, options.usage or dataset.default_test)
     text = json.dumps(result, indent=2) + "\n"

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from edge.errors import BadDataError
+from edge.errors import BadDataError, UsageError
 from edge.labels import EMOTIONS
 from training.config import VotesAs
 
@@ -19,6 +19,13 @@ VOTE_COLUMNS: Final = (
     *("contempt", "unknown", "NF"),
 )
 _VOTES_IN_EMOTION_ORDER = (4, 5, 6, 1, 3, 2, 0)
+
+
+def require_usage(given: str | None) -> None:
+    """Raise UsageError for a `--usage` that is none of `USAGES`; None is the data's own `default_test`."""
+    if given not in (None, *USAGES):
+        why = "an evaluation must not mix in Training rows" if "Training" in given else "unknown"
+        raise UsageError(f"--usage {given}: {why}; give one of {', '.join(USAGES)}")
 
 
 @dataclass(frozen=True, eq=False)
