@@ -12,8 +12,6 @@ import sys
 import time
 import warnings
 
-EMOTIONS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-
 
 class Fer:
     """https://pypi.org/project/fer: Haar at 1.1/5 and a mini-Xception of 64x64 pixels, in TFLite or Keras."""
