@@ -32,8 +32,20 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, metavar="CSV_OR_DIR", help="FER2013; default: EMOTIOND_DATA")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--usage", help="rows to compare the files on; default: PublicTest, or a folder's test")
-    parser.add_argument("--min-agreement", type=_share, default=0.98, help="top-1 agreement below which to fail")
-    parser.add_argument("--max-drop", type=_share, default=0.005, help="loss of accuracy above which to fail")
+    parser.add_argument(
+        "--min-agreement",
+        type=_share,
+        default=0.98,
+        metavar="SHARE",
+        help="share of faces below which to fail; default: %(default)s",
+    )
+    parser.add_argument(
+        "--max-drop",
+        type=_share,
+        default=0.005,
+        metavar="SHARE",
+        help="of accuracy, above which to fail; default: %(default)s",
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 

@@ -40,14 +40,14 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="change one setting; repeatable"
     )
-    train.add_argument("--epochs", type=int)
-    train.add_argument("--seed", type=int)
+    train.add_argument("--epochs", type=int, help=f"default: {TrainConfig.epochs}")
+    train.add_argument("--seed", type=int, help=f"default: {TrainConfig.seed}")
     train.add_argument("--votes", type=Path, metavar="CSV", help="FER+ votes; default: fer2013new.csv beside the CSV")
-    train.add_argument("--start", metavar="RUN", help="begin with that run's network instead of random weights")
+    train.add_argument("--start", metavar="RUN|FILE", help="begin with its network instead of random weights")
     train.add_argument("--teachers", metavar="RUN|FILE,...", help="whose scores join the target; needs torch")
     train.add_argument("--deploy", type=Path, metavar="DIR", help="then convert into DIR, and write the report")
     train.add_argument("--hosts", metavar="HOST:PORT,...", help="one per process, the first coordinates; needs JAX")
-    train.add_argument("--host-index", type=int, default=0, help="this process's place in --hosts, from 0")
+    train.add_argument("--host-index", type=int, default=0, metavar="N", help="this process's place in --hosts, from 0")
     train.set_defaults(run=_train)
 
     evaluate = commands.add_parser("evaluate", help="judge a .keras or .tflite network on one split")
