@@ -176,6 +176,18 @@ def test_missing_data_and_settings_set_the_exit_code(tmp_path: Path, capsys: pyt
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_a_backend_or_a_place_that_cannot_be_is_told_before_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_csv(tmp_path / "f.csv", rows(490, 7))
+    assert _run("train", "--data", data, "--out", tmp_path / "r", "--deploy", data) == 74
+    assert f"{data}: cannot be written: File exists" in capsys.readouterr().err
+    monkeypatch.setenv("KERAS_BACKEND", "pytorch")
+    assert _run("train", "--data", data, "--out", tmp_path / "r") == 78
+    assert "KERAS_BACKEND=pytorch: no such backend; set tensorflow, torch or jax" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
 def test_help_is_quick_and_usage_errors_are_2() -> None:
     asked = subprocess.run([sys.executable, "-m", "training", "--help"], capture_output=True, text=True, check=False)
     assert asked.returncode == 0

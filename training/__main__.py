@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -17,13 +18,21 @@ from training.console import quiet, run_command, say, writing
 if TYPE_CHECKING:
     from training.dataset import Dataset
 
+BACKENDS = ("tensorflow", "torch", "jax")
 # Keras and TensorFlow are imported inside the commands: --help and usage errors answer at once.
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = build_parser().parse_args(arguments)
-    return run_command("training", lambda: int(options.run(options)), options.debug)
+    return run_command("training", lambda: _act(options), options.debug)
+
+
+def _act(options: argparse.Namespace) -> int:
+    backend = os.environ.get("KERAS_BACKEND")
+    if backend and backend not in BACKENDS:
+        raise ConfigError(f"KERAS_BACKEND={backend}: no such backend; set tensorflow, torch or jax")
+    return int(options.run(options))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -132,6 +141,8 @@ def _train(options: argparse.Namespace) -> int:
     say(f"{checks.class_table(dataset)}\n{checks.describe(dataset)}")
     if options.deploy:
         _require_deployable(dataset)
+        with writing(options.deploy):
+            options.deploy.mkdir(parents=True, exist_ok=True)
     hosts = options.hosts.split(",") if options.hosts else [""]
     if options.hosts:
         from training.hosts import join
