@@ -24,6 +24,7 @@ from edge.labels import EMOTIONS
 from edge.pipeline import Pipeline
 from edge.preprocess import crop_face
 from edge.records import Box, Frame, Scores
+from training.metrics import Z, wilson
 
 SCENE = (640, 480)  # width, height in px
 SIDES = (110, 220)  # px
@@ -32,7 +33,6 @@ EXTRA_FRAMES = 3  # after those that confirm a face
 DRIFT_PX = 3  # a frame
 PAUSE_S = 1.0  # between scenes, so that a search is due
 SAME_PLACE = 0.3  # intersection over union from which a box is the pasted face and not something in it
-Z_95 = 1.96
 USAGE = "PublicTest"
 BEGAN_AT = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -94,14 +94,6 @@ def summary(answers: Sequence[tuple[bool, bool, bool]], asked: int) -> dict[str,
     }
 
 
-def wilson(hits: int, of: int) -> list[float]:
-    """95 % interval of a share (Wilson 1927), which stays within 0 and 1."""
-    share, z = hits / of, Z_95
-    middle = (share + z * z / (2 * of)) / (1 + z * z / of)
-    half = z / (1 + z * z / of) * float(np.sqrt(share * (1 - share) / of + z * z / (4 * of * of)))
-    return [middle - half, middle + half]
-
-
 def of_pairs(lost: int, won: int, of: int) -> list[float] | None:
     """95 % interval of the share lost less the share won, in -1 to 1; None of fewer than two pairs.
 
@@ -110,7 +102,7 @@ def of_pairs(lost: int, won: int, of: int) -> list[float] | None:
     if of < 2:
         return None
     down, up = (lost + 1) / (of + 2), (won + 1) / (of + 2)
-    spread = Z_95 * float(np.sqrt((down + up - (down - up) ** 2) / (of + 2)))
+    spread = Z * float(np.sqrt((down + up - (down - up) ** 2) / (of + 2)))
     return [max(-1.0, down - up - spread), min(1.0, down - up + spread)]
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import aligned, table
-from edge.errors import BadDataError, EmotiondError
-from training.console import writing
+from edge.errors import BadDataError, UsageError
+from training.console import run_command, writing
 
 Result = dict[str, Any]
 
@@ -18,15 +18,14 @@ Result = dict[str, Any]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure as the command line says; print tables, and write JSON where asked. Returns the exit code."""
     options = _parser().parse_args(arguments)
-    try:
-        if getattr(options, "json", None):
-            _check_writable(options.json)
-        return int(options.act(options))
-    except EmotiondError as error:
-        sys.stderr.write(f"benchmarks: {error}\n")
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
+    return run_command("benchmarks", lambda: _act(options), debug=False)
+
+
+def _act(options: argparse.Namespace) -> int:
+    if getattr(options, "json", None):
+        with writing(options.json), options.json.open("a"):
+            pass  # said before minutes are spent on measuring
+    return int(options.act(options))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -332,7 +331,7 @@ def _compare(options: argparse.Namespace) -> int:
     from benchmarks import history
 
     if len(options.results) > 2:
-        raise BadDataError("compare takes two files at most: the old results and the new ones")
+        raise UsageError("compare takes two files at most: the old results and the new ones")
     rows = history.compare(*options.results, folder=options.folder or history.RESULTS)
     sys.stdout.write(table([{key: row[key] for key in row if key != "why_not"} for row in rows]) + "\n")
     if all(row["change"] is None for row in rows):
@@ -378,12 +377,3 @@ def _figure(value: object) -> str:
     if isinstance(value, list):
         return "-".join(map(_figure, value)) or "none"
     return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _check_writable(path: Path) -> None:
-    """Said before minutes are spent on measuring."""
-    try:
-        with path.open("a"):
-            pass
-    except OSError as error:
-        raise BadDataError(f"--json: {path}: cannot be written: {error.strerror}") from None

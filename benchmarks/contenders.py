@@ -5,7 +5,7 @@ Each function builds one contender; returns what it has to say about itself, and
 
 import importlib.util
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,11 +44,11 @@ def tflite(threads: Sequence[int], runs: int, warm_up: int) -> tuple[dict[str, A
     if not calls:
         raise EmotiondError("no TFLite runtime is installed: pip install ai-edge-litert")
     interleaved(calls, 1, 1, warm_up)
+    return {"machine": machine()}, partial(_time, calls, runs)
 
-    def turn() -> dict[str, list[float]]:
-        return {name: times.tolist() for name, times in interleaved(calls, 1, runs, 0).items()}
 
-    return {"machine": machine()}, turn
+def _time(calls: Mapping[str, Callable[[], object]], runs: int) -> dict[str, list[float]]:
+    return {name: times.tolist() for name, times in interleaved(calls, 1, runs, 0).items()}
 
 
 def checked(path: Path, runtime: str, threads: int) -> TfliteClassifier:
@@ -82,11 +82,7 @@ def keras(threads: int, runs: int, warm_up: int) -> tuple[dict[str, Any], Turn]:
         f"keras-{backend} compiled|float32|{threads}": lambda: model.predict_on_batch(one),
     }
     interleaved(calls, 1, 1, warm_up)
-
-    def turn() -> dict[str, list[float]]:
-        return {name: times.tolist() for name, times in interleaved(calls, 1, runs, 0).items()}
-
-    return {"backend": backend}, turn
+    return {"backend": backend}, partial(_time, calls, runs)
 
 
 def _check_twin(model: Any) -> None:

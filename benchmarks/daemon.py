@@ -8,16 +8,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import ROOT
+from benchmarks.measure import ROOT, memory_mb, processor_s
 from edge.config import MqttConfig
 from edge.errors import ServiceUnavailableError
 
 DEVICE = "bench"
 PATIENCE_S = 60.0  # beyond what was asked for; the machine may be busy
-CPUCLOCK_SCHED = 2  # kernel: include/linux/posix-timers_types.h; the processor time of a whole process
 
 
 class Daemon:
@@ -59,7 +57,8 @@ class Daemon:
 
         Raises ServiceUnavailableError if the daemon fails, or says nothing `within_s` seconds.
         """
-        deadline = time.monotonic() + within_s + PATIENCE_S
+        patience_s = within_s + PATIENCE_S
+        deadline = time.monotonic() + patience_s
         while True:
             ended = self._child.poll()
             try:
@@ -74,20 +73,18 @@ class Daemon:
                 if ended is not None:
                     return None
                 if time.monotonic() > deadline:
-                    raise ServiceUnavailableError(f"the daemon sent no {kind} within {deadline:.0f} s") from None
+                    raise ServiceUnavailableError(f"the daemon sent no {kind} within {patience_s:.0f} s") from None
                 continue
             if topic.endswith(f"/{kind}"):
                 return at, json.loads(text)
 
     def cpu_s(self) -> float:
         """Processor time of all its threads until now, in seconds."""
-        return time.clock_gettime(((~self._child.pid) << 3) | CPUCLOCK_SCHED)
+        return processor_s(self._child.pid)
 
     def memory_mb(self) -> tuple[float, float]:
         """Resident memory now, and at most until now, in MB."""
-        lines = Path(f"/proc/{self._child.pid}/status").read_text().splitlines()
-        kib = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith(("VmRSS:", "VmHWM:"))}
-        return kib["VmRSS"] * 1024 / 1e6, kib["VmHWM"] * 1024 / 1e6
+        return memory_mb(self._child.pid)
 
 
 class Inbox:

@@ -6,7 +6,6 @@ import importlib.util
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,8 +21,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from benchmarks import visitor
-from benchmarks.daemon import CPUCLOCK_SCHED
-from benchmarks.measure import ROOT, percentiles, stamp
+from benchmarks.measure import ROOT, free_port, percentiles, processor_s, stamp
 from edge.broker import EmbeddedBroker
 from edge.config import MqttConfig
 from edge.errors import ConfigError, ServiceUnavailableError
@@ -181,13 +179,13 @@ class _Server:
 
     def cpu_s(self) -> float:
         """Processor time of all its threads until now."""
-        return time.clock_gettime(((~self._child.pid) << 3) | CPUCLOCK_SCHED)
+        return processor_s(self._child.pid)
 
 
 @contextlib.contextmanager
 def _server(broker: MqttConfig) -> Iterator[tuple[str, _Server]]:
     settings = ["--set", f"mqtt.broker={broker.broker}", "--set", f"mqtt.port={broker.port}", "--set", "mqtt.tls=false"]
-    settings += ["--set", f'mqtt.protocol="{broker.protocol}"', "--port", str(_free_port())]
+    settings += ["--set", f'mqtt.protocol="{broker.protocol}"', "--port", str(free_port())]
     command = [sys.executable, "-m", "edge", "web", "--config", str(ROOT / "config.yaml"), *settings]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as child:
         try:
@@ -276,9 +274,3 @@ def _playwright() -> Any:
     if shutil.which("chromium") is None:
         raise ConfigError("chromium is not installed: sh tests/system_packages.sh")
     return importlib.import_module("playwright.sync_api")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from benchmarks import clips
+from benchmarks.contenders import NAIVE_NEIGHBORS, NAIVE_SCALE
 from benchmarks.measure import ratio, stamp
 from edge.app import build_detector
 from edge.config import HaarConfig, MtcnnConfig
@@ -20,7 +21,6 @@ from edge.records import Box, Frame
 
 # The reference: thorough, at the frame's own size. OpenCV's default step, and one neighbour more than its default.
 SCALE_FACTOR, MIN_NEIGHBORS = 1.1, 4
-NAIVE_SCALE, NAIVE_NEIGHBORS = 1.3, 5  # what tutorials write
 SAME_PLACE = 0.4  # intersection over union from which two boxes show one face; Haar boxes differ by 10 % and more
 # A face is what the reference finds again and again: its single hits on shirts and hands flicker.
 LINK, GAP_MAX_S = 0.3, 0.5

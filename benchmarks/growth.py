@@ -1,19 +1,19 @@
 """Whether cost grows as it should: in proportion to the faces, and not at all with time."""
 
 import itertools
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
 from benchmarks import clips
-from benchmarks.measure import in_turn, stamp
+from benchmarks.measure import in_turn, memory_mb, stamp
 from edge.config import Config
 from edge.errors import EmotiondError
 from edge.pipeline import Pipeline
@@ -132,7 +132,7 @@ def _over_time(named: Sequence[str], overrides: Sequence[str], minutes: float) -
                         "minute": sight.frame.media_time / 60,
                         "median_ms": float(np.median(times)),
                         "mean_ms": float(np.mean(times)),
-                        "rss_mb": memory_mb(),
+                        "rss_mb": memory_mb(os.getpid())[0],
                     }
                 )
                 frames_per_segment, times = len(times), []
@@ -148,9 +148,3 @@ def _over_time(named: Sequence[str], overrides: Sequence[str], minutes: float) -
         "last_over_first": float(ends[1] / ends[0]),
         "rss_growth_mb": rows[-1]["rss_mb"] - rows[SEGMENTS // 4]["rss_mb"],
     }
-
-
-def memory_mb() -> float:
-    """Resident memory of this process."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) * 1024 / 1e6

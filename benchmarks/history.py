@@ -56,7 +56,9 @@ def record(parts: dict[str, Callable[[], Result]], folder: Path = RESULTS) -> Pa
     """
     result: Result = stamp()
     path = folder / f"{result['at'][:10]}-{machine_name(result['machine'])}.json"
-    _recorded(path)  # what cannot be appended to is told before minutes are spent on measuring
+    # What cannot be appended to, or written, is told before minutes are spent on measuring.
+    _write(_recorded(path), path.with_suffix(".part"))
+    path.with_suffix(".part").unlink()
     try:
         for name, measure in parts.items():
             sys.stderr.write(f"{name} ...\n")
@@ -150,12 +152,8 @@ def trend(path: Path, folder: Path = RESULTS) -> int:
         axis.grid(alpha=0.3)
         axis.legend()
     figure.suptitle(f"{results[-1]['machine']['processor']}, {results[-1]['machine']['cores']} cores", fontsize=10)
-    try:
+    with writing(path):
         figure.savefig(path, dpi=110, format="png")
-    except OSError as error:
-        raise BadDataError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        plt.close(figure)
     return len(results)
 
 
@@ -206,12 +204,15 @@ def _append(result: Result, path: Path) -> None:
     if "accuracy" in result:
         accuracy = result["accuracy"]
         accuracy["deployed_over_direct"] = ratio(accuracy["deployed"], accuracy["direct"])
-    results = [*_recorded(path), result]
+    part = path.with_suffix(".part")
+    _write([*_recorded(path), result], part)
+    part.replace(path)
+
+
+def _write(results: Sequence[Result], path: Path) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(results, indent=1) + "\n")
-        part.replace(path)
+        path.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def _recorded(path: Path) -> list[Result]:

@@ -98,8 +98,8 @@ class _Graph:
         kinds = self.schema.ActivationFunctionType
         if code == kinds.NONE:
             return x
-        if code in (kinds.RELU, kinds.RELU6):
-            return layers.ReLU(6.0 if code == kinds.RELU6 else None)(x)
+        if code == kinds.RELU:
+            return layers.ReLU()(x)
         raise ConfigError(f"fused activation {code} has no Keras twin in benchmarks/keras_twin.py")
 
     def padding(self, code: int) -> str:
@@ -113,19 +113,6 @@ def _convolution(graph: _Graph, operator: Any, sources: list[Any]) -> Any:
     options = operator.builtinOptions
     layer = layers.Conv2D(
         kernel.shape[0], kernel.shape[1:3], (options.strideH, options.strideW), graph.padding(options.padding)
-    )
-    y = layer(x)
-    layer.set_weights([kernel.transpose(1, 2, 3, 0), bias])
-    return graph.activated(y, options.fusedActivationFunction)
-
-
-def _depthwise(graph: _Graph, operator: Any, sources: list[Any]) -> Any:
-    from keras import layers
-
-    x, kernel, bias = sources
-    options = operator.builtinOptions
-    layer = layers.DepthwiseConv2D(
-        kernel.shape[1:3], (options.strideH, options.strideW), graph.padding(options.padding)
     )
     y = layer(x)
     layer.set_weights([kernel.transpose(1, 2, 3, 0), bias])
@@ -156,17 +143,6 @@ def _mean(graph: _Graph, operator: Any, sources: list[Any]) -> Any:
     return ops.mean(x, axis=tuple(map(int, np.atleast_1d(axes))), keepdims=operator.builtinOptions.keepDims)
 
 
-def _pool(kind: str) -> Callable[[_Graph, Any, list[Any]], Any]:
-    def build_operation(graph: _Graph, operator: Any, sources: list[Any]) -> Any:
-        from keras import layers
-
-        options = operator.builtinOptions
-        size, strides = (options.filterHeight, options.filterWidth), (options.strideH, options.strideW)
-        return getattr(layers, kind)(size, strides, graph.padding(options.padding))(sources[0])
-
-    return build_operation
-
-
 def _reshape(graph: _Graph, operator: Any, sources: list[Any]) -> Any:
     from keras import layers, ops
 
@@ -190,33 +166,23 @@ def _reverse(graph: _Graph, operator: Any, sources: list[Any]) -> Any:
     return ops.flip(x, axis=tuple(map(int, np.atleast_1d(axes))))
 
 
-def _function(name: str) -> Callable[[_Graph, Any, list[Any]], Any]:
-    def build_operation(graph: _Graph, operator: Any, sources: list[Any]) -> Any:
-        from keras import ops
+def _softmax(_graph: _Graph, _operator: Any, sources: list[Any]) -> Any:
+    from keras import ops
 
-        return getattr(ops, name)(sources[0])
-
-    return build_operation
+    return ops.softmax(sources[0])
 
 
+# Those of the shipped network.
 OPERATIONS: dict[str, Callable[[_Graph, Any, list[Any]], Any]] = {
     "CONV_2D": _convolution,
-    "DEPTHWISE_CONV_2D": _depthwise,
     "FULLY_CONNECTED": _dense,
     "ADD": _arithmetic(lambda a, b: a + b),
-    "SUB": _arithmetic(lambda a, b: a - b),
     "MUL": _arithmetic(lambda a, b: a * b),
     "MEAN": _mean,
-    "AVERAGE_POOL_2D": _pool("AveragePooling2D"),
-    "MAX_POOL_2D": _pool("MaxPooling2D"),
     "RESHAPE": _reshape,
     "CONCATENATION": _concatenation,
     "REVERSE_V2": _reverse,
-    "RELU": _function("relu"),
-    "RELU6": _function("relu6"),
-    "LOGISTIC": _function("sigmoid"),
-    "HARD_SWISH": _function("hard_silu"),
-    "SOFTMAX": _function("softmax"),
+    "SOFTMAX": _softmax,
 }
 
 

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ import numpy as np
 from edge import __version__
 
 ROOT = Path(__file__).parent.parent
+CPUCLOCK_SCHED = 2  # kernel: include/linux/posix-timers_types.h; the processor time of a whole process
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 PACKAGES = (
     *("ai-edge-litert", "tflite-runtime", "numpy", "opencv-python", "opencv-python-headless"),
@@ -90,6 +92,25 @@ def aligned(cells: Sequence[Sequence[str]]) -> str:
     """Rows of as many cells each as text in columns."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
+
+
+def processor_s(process: int) -> float:
+    """Processor time of all threads of a process until now, in seconds."""
+    return time.clock_gettime(((~process) << 3) | CPUCLOCK_SCHED)
+
+
+def memory_mb(process: int) -> tuple[float, float]:
+    """Resident memory of a process now, and at most until now, in MB."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    kib = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.startswith(("VmRSS:", "VmHWM:"))}
+    return kib["VmRSS"] * 1024 / 1e6, kib["VmHWM"] * 1024 / 1e6
+
+
+def free_port() -> int:
+    """A port of loopback on which nobody listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def ratio(above: float | None, below: float | None) -> float | None:

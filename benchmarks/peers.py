@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks import clips
-from benchmarks.accuracy import wilson
 from benchmarks.measure import in_turn, ratio, stamp
 from benchmarks.peer_worker import PEERS
 from benchmarks.pipeline import NAIVE_FRAMES, TURN_S
 from benchmarks.worker import Worker
 from edge.errors import InputNotFoundError
 from edge.labels import EMOTIONS
+from training.metrics import wilson
 
 ROUNDS = 3
 SCRIPT = Path(__file__).with_name("peer_worker.py")
@@ -91,6 +91,6 @@ def _accuracy(workers: dict[str, Worker], data: Path, limit: int | None) -> list
     rows = []
     for name, answers in told.items():
         hits = sum(answer == label for answer, label in zip(answers, labels, strict=True))
-        low, high = wilson(hits, len(labels))
+        low, high = wilson(hits, len(labels)) or (None, None)
         rows.append({"package": name, "n": len(labels), "accuracy": hits / len(labels), "low": low, "high": high})
     return rows

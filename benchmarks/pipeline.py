@@ -100,14 +100,14 @@ def _live(
         alone = [reader.turn(url=stream.url, seconds=live_s / 2)]
         fixed = [f"mqtt.stats_interval_s={live_s}", *overrides]
         with Daemon(stream.url, broker, inbox, fixed) as daemon:
-            if daemon.message("stats", live_s) is None:
-                raise EmotiondError(f"{clip.name}: the daemon ended before its stream did")
+            before = daemon.message("stats", live_s)
             cpu_before_s = daemon.cpu_s()
             measured = daemon.message("stats", live_s)
+            if before is None or measured is None:
+                raise EmotiondError(f"{clip.name}: the daemon ended before its stream did")
             cpu_s = daemon.cpu_s() - cpu_before_s
             memory_mb, memory_max_mb = daemon.memory_mb()
         alone.append(reader.turn(url=stream.url, seconds=live_s / 2))
-    assert measured is not None
     stats = measured[1]
     decode_ms = 1000 * sum(turn["cpu_s"] for turn in alone) / max(1, sum(turn["frames"] for turn in alone))
     cpu_ms = 1000 * cpu_s / max(1.0, stats["fps_out"] * live_s)

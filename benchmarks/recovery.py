@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks import clips
 from benchmarks.daemon import DEVICE, PATIENCE_S, Daemon, Inbox
-from benchmarks.measure import stamp
+from benchmarks.measure import free_port, stamp
 from benchmarks.stream import Stream
 from edge.config import MqttConfig
 from edge.errors import ConfigError, ServiceUnavailableError
@@ -91,7 +91,7 @@ class _Camera:
     """A stream that can be taken away; it comes back at its address."""
 
     def __init__(self, clip: Path) -> None:
-        port = _free_port()
+        port = free_port()
         self._make: Callable[[], Stream] = lambda: Stream(clip, STREAM_FPS, port)
 
     def __enter__(self) -> "_Camera":
@@ -117,7 +117,7 @@ class _Broker:
         program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
         if program is None:
             raise ConfigError("recovery: mosquitto is not installed: sudo apt-get install mosquitto")
-        self.port = _free_port()
+        self.port = free_port()
         self._folder = tempfile.TemporaryDirectory()
         config = Path(self._folder.name) / "mosquitto.conf"
         config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser root\n")
@@ -144,9 +144,3 @@ class _Broker:
     def stop(self) -> None:
         self._child.kill()
         self._child.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

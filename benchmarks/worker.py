@@ -35,7 +35,8 @@ class Worker:
     """
 
     def __init__(self, kind: str, python: Path | None = None, script: Path | None = None, **options: Any) -> None:
-        self.name = kind
+        self._called = f"--python: {python}: {kind}" if python else kind
+        self._failure = 65 if python else 70  # an environment that lacks something is no bug
         self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - closed with this object
         # Isolated: a script's own folder would come before the packages that it is there for.
         program = ["-I", str(script)] if script else ["-m", "benchmarks.worker"]
@@ -76,7 +77,8 @@ class Worker:
             code = self._child.wait()
             self._errors.seek(0)
             said = self._errors.read().strip().splitlines()
-            raise WorkerError(f"{self.name}: ended with {code}: {said[-1] if said else 'without a word'}", 70)
+            last = said[-1] if said else "without a word"
+            raise WorkerError(f"{self._called} ended with {code}: {last}", self._failure)
         answer = json.loads(line)
         if isinstance(answer, dict) and "error" in answer:
             raise WorkerError(answer["error"], answer["exit_code"])

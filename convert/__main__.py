@@ -32,21 +32,42 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, metavar="CSV_OR_DIR", help="FER2013; default: EMOTIOND_DATA")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--usage", help="rows to compare the files on; default: PublicTest, or a folder's test")
-    parser.add_argument("--min-agreement", type=float, default=0.98, help="top-1 agreement below which to fail")
-    parser.add_argument("--max-drop", type=float, default=0.005, help="loss of accuracy above which to fail")
+    parser.add_argument(
+        "--min-agreement",
+        type=_share,
+        default=0.98,
+        metavar="SHARE",
+        help="share of faces below which to fail; default: %(default)s",
+    )
+    parser.add_argument(
+        "--max-drop",
+        type=_share,
+        default=0.005,
+        metavar="SHARE",
+        help="of accuracy, above which to fail; default: %(default)s",
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:  # written so that NaN fails
+        raise argparse.ArgumentTypeError("must be a share, 0 to 1")
+    return share
 
 
 def convert(options: argparse.Namespace) -> int:
     """Convert, compare, write all files at once, and fail if int8 costs too much."""
     from training import data
-    from training.dataset import USAGES
+    from training.dataset import require_usage
 
+    require_usage(options.usage)
     dataset = data.load(options.data)
     usage = options.usage or dataset.default_test
-    if usage not in USAGES:
-        raise BadDataError(f"--usage {usage}: unknown; give one of {', '.join(USAGES)}")
     compared = dataset.split(usage)
 
     # model.export writes a SavedModel for TFLite on this backend only.

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from edge.bundle import FILES, Bundle, pack
+from edge.bundle import FILES, Bundle, pack, unpack
 from edge.errors import InputNotFoundError
-from training.console import run_command, say
+from training.console import run_command, say, writing
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def bundle(options: argparse.Namespace) -> int:
-    """Write the bundle, and say how it is signed."""
+    """Write the bundle, and say how it is signed. Raises InputNotFoundError, BadDataError or OutputError."""
     files = {}
     for name in FILES:
         try:
@@ -31,7 +31,10 @@ def bundle(options: argparse.Namespace) -> int:
         except OSError as error:
             raise InputNotFoundError(f"{options.models / name}: {error.strerror}") from None
     made = Bundle(options.name, options.version, files)
-    options.out.write_bytes(pack(made))
+    content = pack(made)
+    unpack(content, str(options.out))  # what no device would take is not signed
+    with writing(options.out):
+        options.out.write_bytes(content)
     say(f"{options.out}: {made}; sign it: minisign -S -m {options.out}")
     return 0
 

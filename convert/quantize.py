@@ -2,8 +2,6 @@
 
 import json
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from edge.errors import BadDataError, InputNotFoundError
-from edge.labels import EMOTIONS
+from edge.errors import BadDataError
 from edge.preprocess import FACE_SIZE
 from edge.quantization import PIXEL_QUANTIZATION, Quantization
+from training.evaluate import load_keras
 
 INPUT_SHAPE = (1, FACE_SIZE, FACE_SIZE, 1)
 Samples = Callable[[], Iterable[npt.NDArray[np.float32]]]
@@ -27,15 +25,7 @@ def load_float32(path: Path) -> keras.Model:
 
     Raises InputNotFoundError, or BadDataError for a file that is no such network.
     """
-    if not path.is_file():
-        raise InputNotFoundError(f"{path}: model not found")
-    try:
-        trained = keras.models.load_model(path, compile=False)
-    except (ValueError, TypeError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise BadDataError(f"{path}: not a Keras model that can be loaded: {str(error).splitlines()[0]}") from error
-    shapes = tuple(trained.input_shape[1:]), tuple(trained.output_shape[1:])
-    if shapes != (INPUT_SHAPE[1:], (len(EMOTIONS),)):
-        raise BadDataError(f"{path}: maps {shapes[0]} to {shapes[1]}, expected {INPUT_SHAPE[1:]} to ({len(EMOTIONS)},)")
+    trained = load_keras(path)
     rebuilt = keras.models.model_from_json(json.dumps(_without_mixed_precision(json.loads(trained.to_json()))))
     rebuilt.set_weights(trained.get_weights())
     return rebuilt

@@ -22,12 +22,13 @@ def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
     forget.set_defaults(act=_forget)
 
     fleet = commands.add_parser("fleet-sim", parents=[common], help="many simulated devices against the broker")
-    fleet.add_argument("--devices", type=positive, default=10, metavar="N")
+    default = "default: %(default)s"
+    fleet.add_argument("--devices", type=positive, default=10, metavar="N", help=default)
     rate, seconds, patience = between(0.001, 1000), between(0.1, DAY_S), between(0, DAY_S)
-    fleet.add_argument("--rate", type=rate, default=1.0, metavar="R", help="events/s of each device; default 1")
-    fleet.add_argument("--seconds", type=seconds, default=30.0, metavar="S")
-    fleet.add_argument("--patience", type=patience, default=60.0, metavar="S", help="for what has not arrived by then")
-    fleet.add_argument("--readers", type=positive, default=1, metavar="N", help="that share the events (MQTT 5)")
+    fleet.add_argument("--rate", type=rate, default=1.0, metavar="R", help=f"events/s of each; {default}")
+    fleet.add_argument("--seconds", type=seconds, default=30.0, metavar="S", help=f"of events; {default}")
+    fleet.add_argument("--patience", type=patience, default=60.0, metavar="S", help=f"for the last of them; {default}")
+    fleet.add_argument("--readers", type=positive, default=1, metavar="N", help=f"that share them (MQTT 5); {default}")
     fleet.set_defaults(act=_fleet)
 
     model = commands.add_parser("model", help="signed bundles of a network: verify, install, rollback")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from training_made import write_csv
 
-from benchmarks import accuracy, cli, clips, contenders, events, faces, flicker, growth, people
+from benchmarks import accuracy, cli, clips, contenders, daemon, events, faces, flicker, growth, people
 from benchmarks.dashboard import delays_ms
 from benchmarks.measure import in_turn, interleaved, table
 from benchmarks_made import measured, run, write_short_clip
@@ -25,8 +25,8 @@ from conftest import ROOT
 from convert import golden
 from edge import clip
 from edge.classifier import TfliteClassifier
-from edge.config import Config, HaarConfig
-from edge.errors import EmotiondError
+from edge.config import Config, HaarConfig, MqttConfig
+from edge.errors import EmotiondError, ServiceUnavailableError
 from edge.haar import HaarDetector
 from edge.labels import EMOTIONS
 from edge.pipeline import Sight
@@ -313,8 +313,11 @@ def test_a_peer_of_another_environment_is_measured_and_understood(tmp_path: Path
         (("accuracy", "--data", "/nowhere"), 66, "/nowhere: not found"),
         (("accuracy",), 65, "no data set"),
         (("growth", "--set", "emotion.dwel_s=1"), 78, "did you mean dwell_s?"),
-        (("inference", "--json", "/nowhere/r.json"), 65, "--json: /nowhere/r.json: cannot be written"),
+        (("inference", "--json", "/nowhere/r.json"), 74, "/nowhere/r.json: cannot be written: No such file"),
         (("inference", "--python", "/nowhere/python"), 66, "--python: /nowhere/python: cannot be started"),
+        (("inference", "--python", "/bin/true"), 65, "--python: /bin/true: tflite ended with 0: without a word"),
+        (("trend", "--out", "/nowhere/t.png"), 74, "/nowhere/t.png: cannot be written: No such file"),
+        (("compare", "a.json", "b.json", "c.json"), 2, "compare takes two files at most"),
         (("peers",), 66, "no peer is installed there"),
         (("compare", "/nowhere.json", "/nowhere.json"), 66, "/nowhere.json: No such file"),
     ],
@@ -324,6 +327,16 @@ def test_a_wrong_input_is_told_in_one_line(arguments: tuple[str, ...], code: int
     assert done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith("benchmarks: ")
     assert said in done.stderr
+
+
+def test_a_daemon_that_says_nothing_is_told_with_how_long_it_was_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(daemon, "PATIENCE_S", 1.0)
+    nowhere = MqttConfig(broker="127.0.0.1", port=1)
+    with (
+        daemon.Daemon("builtin", nowhere, daemon.Inbox(), ["mqtt.broker=null"]) as silent,
+        pytest.raises(ServiceUnavailableError, match=r"^the daemon sent no stats within 2 s$"),
+    ):
+        silent.message("stats", 1.0)
 
 
 @pytest.mark.parametrize(

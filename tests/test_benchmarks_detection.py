@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.accuracy import summary, wilson
+from benchmarks.accuracy import summary
 from benchmarks.detection import compare, jitter, link
 from edge.records import Box
 
@@ -75,13 +75,6 @@ def test_even_motion_is_steady_and_jumping_is_not() -> None:
     assert jitter(even) == pytest.approx([0, 0, 0])
     jumping = {number: Box(8 * (number % 2), 0, 80, 80) for number in range(5)}
     assert jitter(jumping) == pytest.approx([0.1] * 3)
-
-
-def test_an_interval_holds_its_share_and_stays_a_share() -> None:
-    low, high = wilson(70, 100)
-    assert (round(low, 3), round(high, 3)) == (0.604, 0.781)  # Newcombe 1998's formula by hand
-    assert wilson(0, 10)[0] == pytest.approx(0, abs=1e-9)
-    assert wilson(10, 10)[1] == pytest.approx(1)
 
 
 def test_the_loss_is_one_of_pairs() -> None:

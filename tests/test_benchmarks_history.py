@@ -106,6 +106,15 @@ def test_a_file_that_cannot_be_appended_to_is_told_before_the_measuring(
     assert "not JSON" in capsys.readouterr().err
 
 
+def test_a_folder_that_takes_no_results_is_told_before_the_measuring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "results"
+    assert recorded(monkeypatch, folder, inference=lambda _: pytest.fail("measured")) == 74
+    assert "cannot be written: Not a directory" in capsys.readouterr().err
+
+
 def test_compare_fails_when_a_ratio_falls_by_more_than_a_tenth(tmp_path: Path) -> None:
     keep(tmp_path, result(1), result(2, int8_over_float32=3.7))
     assert "int8 over float32" in run("compare", "--folder", tmp_path).stdout

@@ -100,6 +100,25 @@ def used(start: Callable[..., Daemon], tmp_path: Path) -> Callable[[], str]:
     return run
 
 
+@pytest.mark.parametrize(
+    ("given", "out", "code", "says"),
+    [
+        (("--version", "0"), "b.bundle", 65, "b.bundle: the manifest's version must be a whole number from 1"),
+        (("--version", "-1"), "b.bundle", 65, "b.bundle: the manifest's version must be a whole number from 1"),
+        (("--version", "1", "--name", "a\nb"), "b.bundle", 65, "b.bundle: the manifest's version must be"),
+        (("--version", "1"), "/dev/full", 74, "/dev/full: cannot be written: No space left on device"),
+    ],
+)
+def test_a_bundle_that_no_device_would_take_is_not_made(
+    given: tuple[str, ...], out: str, code: int, says: str, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "convert.bundle", "--models", MODELS, *given, "--out", tmp_path / out]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (code, 1)
+    assert says in done.stderr
+    assert not (tmp_path / "b.bundle").exists()
+
+
 def network_id(bundle: Path) -> str:
     with tarfile.open(bundle) as archive:
         return hashlib.sha256(archive.extractfile("int8.tflite").read()).hexdigest()[:12]

@@ -156,10 +156,29 @@ def test_a_threshold_fails_the_command(
 def test_bad_models_are_one_line(work: Path, tmp_path: Path) -> None:
     done = _convert(work, "colour.keras", tmp_path / "o")
     assert done.returncode == 65
-    assert done.stderr.splitlines()[-1].endswith("expected (48, 48, 1) to (7,)")
+    assert done.stderr.splitlines()[-1].endswith("expected (None, 48, 48, 1) to (None, 7)")
     assert "Traceback" not in done.stderr
     missing = _convert(work, "none.keras", tmp_path / "o")
     assert (missing.returncode, missing.stderr.count("\n")) == (66, 1)
+    shipped = Path(__file__).parents[1] / "edge" / "models" / "int8.tflite"
+    done = _convert(work, str(shipped), tmp_path / "o")
+    assert done.returncode == 65
+    assert done.stderr == f"convert: {shipped}: must be a .keras file, as training leaves it in a run's folder\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (("--min-agreement", "98"), "must be a share, 0 to 1"),
+        (("--max-drop", "nan"), "must be a share, 0 to 1"),
+        (("--usage", "public"), "--usage public: unknown; give one of Training, PublicTest, PrivateTest, test"),
+    ],
+)
+def test_a_wrong_option_is_told_before_the_work(work: Path, tmp_path: Path, given: tuple[str, str], says: str) -> None:
+    done = _convert(work, "m.keras", tmp_path / "o", *given)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(says)
+    assert not (tmp_path / "o").exists()
 
 
 def test_a_conversion_that_fails_leaves_what_was_there(

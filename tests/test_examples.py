@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import threading
+import time
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -55,20 +56,27 @@ def test_prometheus_answers_what_the_dashboard_asks(start, tmp_path: Path) -> No
     panels = json.loads((EXAMPLES / "grafana-dashboard.json").read_text())["panels"]
     # Grafana puts in what is chosen, and a time of a few scrapes.
     asked = {
-        target["expr"].replace("$device", ".*").replace("$__rate_interval", "30s")
+        panel["title"]: target["expr"].replace("$device", ".*").replace("$__rate_interval", "30s")
         for panel in panels
         for target in panel["targets"]
         if "temperature" not in target["expr"]  # which not every machine tells
     }
 
-    def answered(expression: str) -> list:
-        query = urllib.parse.urlencode({"query": expression})
+    def answered(expression: str, at: float | None = None) -> list:
+        query = urllib.parse.urlencode({"query": expression} | ({"time": at} if at else {}))
         answer = json.load(urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/query?{query}"))
         assert answer["status"] == "success"
         return answer["data"]["result"]
 
-    settings = {"mqtt.broker": "null", "mqtt.stats_interval_s": 0.5, "metrics.http_port": ours}
-    start("run", *(part for key, value in settings.items() for part in ("--set", f"{key}={value}")))
+    # Two cameras whose events have nowhere to go: what is the device's stands in the figures of both.
+    settings = {
+        "cameras": [{"name": name, "source": "builtin"} for name in ("one", "two")],
+        "mqtt": {"broker": "127.0.0.1", "port": free_port(), "stats_interval_s": 0.5},
+        "metrics": {"http_port": ours},
+        "spool": {"max_events": 1},
+    }
+    (tmp_path / "two.yaml").write_text(json.dumps(settings))
+    start("run", "--config", str(tmp_path / "two.yaml"))
     command = [program, f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
     server = subprocess.Popen([*command, f"--web.listen-address=127.0.0.1:{port}"], stderr=subprocess.DEVNULL)
 
@@ -80,8 +88,14 @@ def test_prometheus_answers_what_the_dashboard_asks(start, tmp_path: Path) -> No
 
     try:
         wait_for(ready, "it is ready")
-        for expression in asked:
+        for expression in asked.values():
             wait_for(lambda: answered(expression), f"an answer to {expression}")  # noqa: B023
+        lost = 'rate(emotiond_drops_total{cause="events_overflowed"}[30s])'
+        wait_for(lambda: answered(f"{lost} > 0"), "events that were lost")
+        now = time.time()
+        assert len(answered(asked["Events waiting for the broker"], now)) == 1
+        drops = {one["metric"]["cause"]: one["value"][1] for one in answered(asked["Drops by cause"], now)}
+        assert float(drops["events_overflowed"]) == max(float(one["value"][1]) for one in answered(lost, now)) > 0
     finally:
         server.kill()
         server.wait()
@@ -106,6 +120,7 @@ def test_telegraf_is_told_of_fields_that_there_are() -> None:
     (parser,) = events["json_v2"]
     asked = {field["path"] for field in (*parser["tag"], *parser["field"])} | {parser["timestamp_path"]}
     assert len(asked) >= 6 and asked <= schemas["events"]["properties"].keys()
+    assert "camera" in stats["tag_keys"]  # or the figures of several cameras would be one point
     asked = {stats["json_time_key"], *stats["json_string_fields"], *stats["tag_keys"]}
     assert len(asked) >= 3 and asked <= schemas["stats"]["properties"].keys()
 

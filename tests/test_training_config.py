@@ -19,7 +19,8 @@ def test_a_runs_settings_read_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"epoch": 3}, "epoch: unknown setting.*epochs"),
+        ({"epoch": 3}, r"epoch: unknown setting, did you mean epochs\?"),
+        ({"xyz": 3}, "xyz: unknown setting; there are seed, epochs, "),
         ({"epochs": "many"}, "epochs: must be a whole number, not 'many'"),
         ({"epochs": 2.5}, "epochs: must be a whole number"),
         ({"epochs": "1" + 400 * "0"}, "epochs: must be a whole number, not one of 401 characters"),

@@ -167,6 +167,8 @@ def test_missing_data_says_what_to_do(tmp_path: Path) -> None:
         data.load(tmp_path / "nowhere")
     with pytest.raises(BadDataError, match="holds neither"):
         data.load(tmp_path)
+    with pytest.raises(BadDataError, match="/dev/null: neither a file nor a folder"):
+        data.load(Path("/dev/null"))
 
 
 def _folders(root: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -52,7 +53,9 @@ def test_the_json_has_the_contracts_keys(tmp_path: Path, oracle: Path, capsys: p
     assert result["accuracy"] == pytest.approx(8 / 14)
     assert result["n"] == 14
     assert result["model_sha256"] == hashlib.sha256(b"network").hexdigest()
-    assert "accuracy 57.14%" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "accuracy 57.14%" in said
+    assert re.search(r"macro F1 0\.\d{3} \(0\.\d{3} to 0\.\d{3}\)", said)
 
 
 def test_without_votes_there_is_no_majority_accuracy(
@@ -102,6 +105,8 @@ def test_training_rows_are_not_mixed_in(tmp_path: Path, oracle: Path, capsys: py
     path = write_csv(tmp_path / "f.csv", [*content, (0, content[0][1], "PublicTest")])
     assert _run("evaluate", "--model", oracle, "--data", path, "--usage", "Training,PublicTest") == 2
     assert "must not mix in Training rows" in capsys.readouterr().err
+    assert _run("evaluate", "--model", oracle, "--data", path, "--usage", "public") == 2
+    assert "--usage public: unknown; give one of Training, PublicTest," in capsys.readouterr().err
     assert _run("evaluate", "--model", oracle, "--data", path) == 0
     assert "1 of these pictures are Training rows too" in capsys.readouterr().out
     assert _run("evaluate", "--model", oracle, "--data", path, "--usage", "Training") == 0
@@ -113,7 +118,7 @@ def test_training_rows_are_not_mixed_in(tmp_path: Path, oracle: Path, capsys: py
     [
         ("none.tflite", None, 66, "none.tflite: model not found"),
         ("m.onnx", b"x", 65, "must be a .keras or a .tflite file"),
-        ("m.tflite", b"no model at all, but text", 78, "m.tflite"),
+        ("m.tflite", b"no model at all, but text", 65, "training: {path}: litert cannot load it"),
     ],
 )
 def test_a_wrong_model_is_one_line(
@@ -124,7 +129,7 @@ def test_a_wrong_model_is_one_line(
     data = write_csv(tmp_path / "f.csv", rows(7, 7))
     assert _run("evaluate", "--model", tmp_path / name, "--data", data) == code
     error = capsys.readouterr().err
-    assert says in error
+    assert says.format(path=tmp_path / name) in error
     assert error.count("\n") == 1
 
 
@@ -162,9 +167,25 @@ def test_missing_data_and_settings_set_the_exit_code(tmp_path: Path, capsys: pyt
     assert _run("evaluate", "--model", tmp_path / "m.tflite", "--data", tmp_path / "none.csv") == 66
     assert _run("evaluate", "--model", tmp_path / "m.tflite") == 65
     assert _run("train", "--out", tmp_path / "r", "--set", "epoch=3") == 78
+    assert "epoch: unknown setting, did you mean epochs?" in capsys.readouterr().err
+    for changes in ("start", "=3", "epochs"):
+        assert _run("train", "--out", tmp_path / "r", "--set", changes) == 78
+        assert f"--set {changes}: must look like name=value" in capsys.readouterr().err
     assert _run("train", "--out", tmp_path / "r", "--host-index", 1) == 2
     assert "--host-index 1: needs --hosts" in capsys.readouterr().err
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_backend_or_a_place_that_cannot_be_is_told_before_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_csv(tmp_path / "f.csv", rows(490, 7))
+    assert _run("train", "--data", data, "--out", tmp_path / "r", "--deploy", data) == 74
+    assert f"{data}: cannot be written: File exists" in capsys.readouterr().err
+    monkeypatch.setenv("KERAS_BACKEND", "pytorch")
+    assert _run("train", "--data", data, "--out", tmp_path / "r") == 78
+    assert "KERAS_BACKEND=pytorch: no such backend; set tensorflow, torch or jax" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
 
 
 def test_help_is_quick_and_usage_errors_are_2() -> None:

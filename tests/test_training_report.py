@@ -87,9 +87,10 @@ def test_a_folder_that_is_no_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputNotFoundError, match=r"config\.json: not found"):
         report.read_run(tmp_path)
     run = _run_folder(tmp_path / "r")
-    (run / "history.csv").write_text("epoch,loss\n1,x\n")
-    with pytest.raises(BadDataError, match=r"history\.csv: not a run's history"):
-        report.read_run(run)
+    for damaged in ("epoch,loss\n1,x\n", "x" * 200_000):
+        (run / "history.csv").write_text(damaged)
+        with pytest.raises(BadDataError, match=r"history\.csv: not a run's history"):
+            report.read_run(run)
     (run / "history.csv").write_text(",".join(HISTORY) + "\n")
     with pytest.raises(BadDataError, match="no epoch was finished"):
         report.read_run(run)
@@ -135,6 +136,11 @@ def test_explain_writes_a_grid_of_real_and_bad_pictures(tmp_path: Path, capfd: p
     assert command.main(["explain", *pictures, *given, "--emotion", "happy", "--emotion", "sad"]) == 0
     grid = cv2.imread(str(tmp_path / "grid.png"))
     assert grid.shape[0] / grid.shape[1] == pytest.approx(2 * 1.6 / (3 * 1.35), rel=0.02)
+    bare = [str(tmp_path / "a.png"), *given[:2], "--out", str(tmp_path / "bare")]
+    assert command.main(["explain", *bare]) == 0
+    assert cv2.imread(str(tmp_path / "bare")) is not None  # under the name that was said
+    assert command.main(["explain", *bare[:-1], str(tmp_path)]) == 74
+    assert f"{tmp_path}: cannot be written: Is a directory" in capfd.readouterr().err
     (tmp_path / "c.png").write_text("no picture")
     assert command.main(["explain", str(tmp_path / "c.png"), *given]) == 65
     assert command.main(["explain", str(tmp_path / "none.png"), *given]) == 66

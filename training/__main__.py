@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.errors import BadDataError, EmotiondError
+from edge.errors import BadDataError, ConfigError, UsageError
 from edge.labels import EMOTIONS
 from training.config import TrainConfig
 from training.console import quiet, run_command, say, writing
@@ -17,19 +18,21 @@ from training.console import quiet, run_command, say, writing
 if TYPE_CHECKING:
     from training.dataset import Dataset
 
+BACKENDS = ("tensorflow", "torch", "jax")
 # Keras and TensorFlow are imported inside the commands: --help and usage errors answer at once.
-
-
-class UsageError(EmotiondError):
-    """Arguments that do not go together."""
-
-    exit_code = 2
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     options = build_parser().parse_args(arguments)
-    return run_command("training", lambda: int(options.run(options)), options.debug)
+    return run_command("training", lambda: _act(options), options.debug)
+
+
+def _act(options: argparse.Namespace) -> int:
+    backend = os.environ.get("KERAS_BACKEND")
+    if backend and backend not in BACKENDS:
+        raise ConfigError(f"KERAS_BACKEND={backend}: no such backend; set tensorflow, torch or jax")
+    return int(options.run(options))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -46,14 +49,14 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="change one setting; repeatable"
     )
-    train.add_argument("--epochs", type=int)
-    train.add_argument("--seed", type=int)
+    train.add_argument("--epochs", type=int, help=f"default: {TrainConfig.epochs}")
+    train.add_argument("--seed", type=int, help=f"default: {TrainConfig.seed}")
     train.add_argument("--votes", type=Path, metavar="CSV", help="FER+ votes; default: fer2013new.csv beside the CSV")
-    train.add_argument("--start", metavar="RUN", help="begin with that run's network instead of random weights")
+    train.add_argument("--start", metavar="RUN|FILE", help="begin with its network instead of random weights")
     train.add_argument("--teachers", metavar="RUN|FILE,...", help="whose scores join the target; needs torch")
     train.add_argument("--deploy", type=Path, metavar="DIR", help="then convert into DIR, and write the report")
     train.add_argument("--hosts", metavar="HOST:PORT,...", help="one per process, the first coordinates; needs JAX")
-    train.add_argument("--host-index", type=int, default=0, help="this process's place in --hosts, from 0")
+    train.add_argument("--host-index", type=int, default=0, metavar="N", help="this process's place in --hosts, from 0")
     train.set_defaults(run=_train)
 
     evaluate = commands.add_parser("evaluate", help="judge a .keras or .tflite network on one split")
@@ -115,9 +118,16 @@ def _settings(options: argparse.Namespace) -> TrainConfig:
 
     path = options.config or (options.out / "config.json" if options.resume else None)
     settings = config.load(path) if path else TrainConfig()
-    changes = dict(item.partition("=")[::2] for item in options.set)
+    changes = dict(map(_named_value, options.set))
     changes |= {name: getattr(options, name) for name in _SETTINGS if getattr(options, name) is not None}
     return config.override(settings, changes)
+
+
+def _named_value(change: str) -> tuple[str, str]:
+    name, equals, value = change.partition("=")
+    if not (name and equals):
+        raise ConfigError(f"--set {change}: must look like name=value")
+    return name, value
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -131,6 +141,8 @@ def _train(options: argparse.Namespace) -> int:
     say(f"{checks.class_table(dataset)}\n{checks.describe(dataset)}")
     if options.deploy:
         _require_deployable(dataset)
+        with writing(options.deploy):
+            options.deploy.mkdir(parents=True, exist_ok=True)
     hosts = options.hosts.split(",") if options.hosts else [""]
     if options.hosts:
         from training.hosts import join
@@ -184,10 +196,9 @@ def _write_report(
     run: Path, source: Path | None, usage: str | None = None, parity: Path | None = None, others: Sequence[Path] = ()
 ) -> int:
     from training import data
-    from training.dataset import USAGES
+    from training.dataset import require_usage
 
-    if usage not in (None, *USAGES):
-        raise UsageError(f"--usage {usage}: unknown; give one of {', '.join(USAGES)}")
+    require_usage(usage)
     dataset = data.load(source)
     with quiet():
         from training import report
@@ -206,7 +217,8 @@ def _explain(options: argparse.Namespace) -> int:
     figure = explain.grid(faces, maps, scores, [path.name for path in options.images], options.emotion or EMOTIONS)
     try:
         with writing(options.out) as path:
-            figure.savefig(path, dpi=150)
+            # Named, or matplotlib would write `a` as `a.png`.
+            figure.savefig(path, dpi=150, format=path.suffix[1:] or "png")
     except ValueError as error:  # matplotlib's word on an ending that it does not know
         raise UsageError(f"--out {options.out}: {error}") from error
     sys.stdout.write(f"{options.out}\n")
@@ -227,15 +239,10 @@ def _data(options: argparse.Namespace) -> int:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from training import data
-    from training.dataset import USAGES
+    from training import data, evaluate
+    from training.dataset import require_usage
 
-    if options.usage not in (None, *USAGES):
-        mixed = "Training" in options.usage and options.usage != "Training"
-        why = "an evaluation must not mix in Training rows" if mixed else "unknown"
-        raise UsageError(f"--usage {options.usage}: {why}; give one of {', '.join(USAGES)}")
-    from training import evaluate
-
+    require_usage(options.usage)
     dataset = data.load_with_votes(options.data, options.votes)
     result = evaluate.evaluate(options.model, dataset, options.usage or dataset.default_test)
     text = json.dumps(result, indent=2) + "\n"

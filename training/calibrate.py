@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.labels import EMOTIONS
+from training.metrics import softmax
 
 BIAS_ROWS = 4.0
 """How strongly a bias is held at 0: as by so many rows that speak against it. Disgust has about twenty rows."""
@@ -31,7 +32,7 @@ class Calibration:
 
     def apply(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """(n, 7) probabilities to calibrated ones."""
-        return np.asarray(_softmax(self.sharpness * _logits(scores) + self.bias), np.float32)
+        return np.asarray(softmax(self.sharpness * _logits(scores) + self.bias), np.float32)
 
     def fold(self, model: keras.Model) -> None:
         """Change a network's last layer so that it gives the calibrated scores."""
@@ -63,11 +64,11 @@ def _least_loss(
     slopes = np.concatenate([logits[:, :, None], np.tile(np.eye(len(EMOTIONS)), (len(logits), 1, 1))], axis=2)
 
     def loss(values: npt.NDArray[np.float64]) -> float:
-        found = np.maximum(_softmax(values[0] * logits + values[1:]), 1e-30)
+        found = np.maximum(softmax(values[0] * logits + values[1:]), 1e-30)
         return float(bias_rows / 2 * ((values[1:] - around) ** 2).sum() - (targets * np.log(found)).sum())
 
     for _ in range(NEWTON_STEPS):
-        found = _softmax(values[0] * logits + values[1:])
+        found = softmax(values[0] * logits + values[1:])
         gradient = np.einsum("nk,nkv->v", found - targets, slopes) + held @ (values - [0, *around])
         centred = slopes - np.einsum("nk,nkv->nv", found, slopes)[:, None, :]
         curvature = np.einsum("nk,nkv,nkw->vw", found, centred, slopes) + held
@@ -83,8 +84,3 @@ def _least_loss(
 
 def _logits(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     return np.log(np.maximum(scores.astype(np.float64), 1e-12))
-
-
-def _softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))

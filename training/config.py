@@ -1,6 +1,7 @@
 """Every setting of a training run, with its default and its reason. A run's folder keeps the settings it ran with."""
 
 import dataclasses
+import difflib
 import json
 import math
 from dataclasses import dataclass
@@ -172,7 +173,9 @@ def override(config: TrainConfig, values: dict[str, Any]) -> TrainConfig:
     changes = {}
     for name, value in values.items():
         if name not in hints:
-            raise ConfigError(f"{name}: unknown setting; there are {', '.join(hints)}")
+            nearest = difflib.get_close_matches(str(name), hints, n=1)
+            hint = f", did you mean {nearest[0]}?" if nearest else f"; there are {', '.join(hints)}"
+            raise ConfigError(f"{name}: unknown setting{hint}")
         try:
             value = yaml.safe_load(value) if isinstance(value, str) and hints[name] is not str else value
         except (yaml.YAMLError, ValueError):  # a ValueError is of a date that is none

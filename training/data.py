@@ -63,6 +63,8 @@ def locate(source: Path | None) -> Path:
         raise InputNotFoundError(f"{source}: not found; {_HOW_TO_GET}")
     if source.is_file():
         return source
+    if not source.is_dir():
+        raise BadDataError(f"{source}: neither a file nor a folder, and it is read more than once; {_HOW_TO_GET}")
     for name in CSV_NAMES:
         if (source / name).is_file():
             return source / name

@@ -6,19 +6,26 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from edge.errors import BadDataError
+from edge.errors import BadDataError, UsageError
 from edge.labels import EMOTIONS
 from training.config import VotesAs
+from training.metrics import softmax
 
 USAGES: Final = ("Training", "PublicTest", "PrivateTest", "test")
 """The CSV's three, and `test`: both tests of a CSV, or the `test/` of the folders."""
-TESTS: Final = USAGES[1:]
 # FER+'s columns (Barsoum et al. 2016, arXiv:1608.01041); the last three name no emotion of FER2013.
 VOTE_COLUMNS: Final = (
     *("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear"),
     *("contempt", "unknown", "NF"),
 )
 _VOTES_IN_EMOTION_ORDER = (4, 5, 6, 1, 3, 2, 0)
+
+
+def require_usage(given: str | None) -> None:
+    """Raise UsageError for a `--usage` that is none of `USAGES`; None is the data's own `default_test`."""
+    if given not in (None, *USAGES):
+        why = "an evaluation must not mix in Training rows" if "Training" in given else "unknown"
+        raise UsageError(f"--usage {given}: {why}; give one of {', '.join(USAGES)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,16 +131,11 @@ def labels_given_votes(votes: npt.NDArray[np.float32], labels: npt.NDArray[np.in
     wanted = np.eye(len(EMOTIONS))[labels]
     weights = np.zeros((seen.shape[1], len(EMOTIONS)))
     for _ in range(NEWTON_STEPS):
-        said = _softmax(seen @ weights)
+        said = softmax(seen @ weights)
         gradient = seen.T @ (said - wanted) + RIDGE * weights
         # How the gradient of weight (f, k) changes with weight (g, l), in blocks of k and l.
         spread = said[:, :, None] * (np.eye(len(EMOTIONS)) - said[:, None, :])
         blocks = [[(seen * column[:, None]).T @ seen for column in row] for row in spread.transpose(1, 2, 0)]
         step = np.linalg.solve(np.block(blocks) + RIDGE * np.eye(weights.size), gradient.T.ravel())
         weights -= NEWTON_STRIDE * step.reshape(weights.T.shape).T
-    return _softmax(seen @ weights).astype(np.float32)
-
-
-def _softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+    return softmax(seen @ weights).astype(np.float32)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge.errors import BadDataError, InputNotFoundError
+from edge.errors import BadDataError, ConfigError, InputNotFoundError
 from edge.labels import EMOTIONS
 from edge.preprocess import FACE_SIZE
 from training import checks, data, metrics
@@ -39,7 +39,13 @@ def open_model(path: Path) -> Predict:
 def _open_tflite(path: Path) -> Predict:
     from edge.classifier import TfliteClassifier
 
-    classifier = TfliteClassifier(path)
+    try:
+        classifier = TfliteClassifier(path)
+    except ConfigError as error:
+        setting, problem = str(error).split(": ", 1)
+        if setting != "model.path":  # no runtime is installed, say
+            raise
+        raise BadDataError(problem) from error  # nobody has named the daemon's setting
     return lambda images: np.stack([scores.values for scores in classifier.classify(list(images))])
 
 
@@ -47,6 +53,8 @@ def load_keras(path: Path) -> Any:
     """The keras.Model in a file, checked to map faces to emotions. Raises InputNotFoundError or BadDataError."""
     if not path.is_file():
         raise InputNotFoundError(f"{path}: model not found")
+    if path.suffix != ".keras":
+        raise BadDataError(f"{path}: must be a .keras file, as training leaves it in a run's folder")
     with quiet():  # Keras imports TensorFlow, if that is its backend, as late as it can
         import keras
 
@@ -125,7 +133,8 @@ def table(result: dict[str, Any]) -> str:
         )
     lines.append(
         f"{result['model']} on {result['n']:,} rows of {result['usage']}: accuracy {result['accuracy']:.2%} "
-        f"({_span(intervals['accuracy'])}), macro F1 {result['macro_f1']:.3f} ({_span(intervals['macro_f1'])}), "
+        f"({_span(intervals['accuracy'])}), macro F1 {result['macro_f1']:.3f} "
+        f"({_span(intervals['macro_f1'], '.3f')}), "
         f"calibration error {result['ece']:.3f}"
     )
     if result.get("majority_accuracy") is not None:
@@ -139,5 +148,5 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _span(interval: list[float] | None) -> str:
-    return "-" if interval is None else f"{interval[0]:.1%} to {interval[1]:.1%}"
+def _span(interval: list[float] | None, form: str = ".1%") -> str:
+    return "-" if interval is None else f"{interval[0]:{form}} to {interval[1]:{form}}"

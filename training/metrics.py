@@ -15,6 +15,12 @@ LEVEL, Z = 0.95, 1.959964
 RESAMPLES = 2000
 
 
+def softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(n, k) logits to (n, k) probabilities."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
 @dataclass(frozen=True, eq=False)
 class Reliability:
     """Predictions in equal bins of their confidence."""

@@ -26,7 +26,6 @@ def build_model(
     width: int = 32,
     dropout: float = 0.1,
     policy: str = "float32",
-    norm: type | None = None,
     seed: int = 0,
     mirror: bool = False,
 ) -> keras.Model:
@@ -35,14 +34,13 @@ def build_model(
     Input: (n, 48, 48, 1) raw grey levels, 0 to 255, so that the int8 input is exactly `pixel - 128`.
     Output: (n, 7) float32 probabilities in `EMOTIONS` order.
     policy: the Keras dtype policy of the layers; files are always saved from a float32 one.
-    norm: a faster batch normalization with the same weights, for training only.
     seed: of the first weights and of dropout.
     mirror: look at the face and at its mirror image, and average. The weights are the same and stay one copy; the
     work doubles. For the files that are used, not for training.
     """
     with quiet():  # Keras imports TensorFlow here, where it is installed, on any backend
         keras.utils.set_random_seed(seed)
-    make = _Layers(policy, norm or layers.BatchNormalization)
+    make = _Layers(policy)
     pixels = keras.Input(INPUT_SHAPE, name="pixels")
     # On the batch axis, as a second picture: two calls of the same layers would become two copies in a TFLite file.
     views = keras.ops.concatenate([pixels, keras.ops.flip(pixels, axis=2)], axis=0) if mirror else pixels
@@ -64,7 +62,6 @@ def build_model(
 @dataclass(frozen=True)
 class _Layers:
     policy: str
-    norm: type
 
     def convolution(
         self, x: keras.KerasTensor, channels: int, stride: int, name: str, relu: bool = True, size: int = 3
@@ -72,7 +69,8 @@ class _Layers:
         """Convolution, batch normalization and ReLU: the converter folds the three into one int8 operation."""
         options = {"use_bias": False, "kernel_initializer": "he_normal", "dtype": self.policy}
         x = layers.Conv2D(channels, size, stride, "same", name=f"{name}_conv", **options)(x)
-        x = self.norm(momentum=NORM_MOMENTUM, epsilon=NORM_EPSILON, dtype=self.policy, name=f"{name}_norm")(x)
+        norm = {"momentum": NORM_MOMENTUM, "epsilon": NORM_EPSILON, "dtype": self.policy}
+        x = layers.BatchNormalization(**norm, name=f"{name}_norm")(x)
         return layers.ReLU(dtype=self.policy, name=f"{name}_relu")(x) if relu else x
 
     def residual(self, x: keras.KerasTensor, channels: int, stride: int, name: str) -> keras.KerasTensor:
@@ -82,17 +80,3 @@ class _Layers:
         x = self.convolution(x, channels, 1, f"{name}_b", relu=False)
         x = layers.Add(dtype=self.policy, name=f"{name}_add")([x, shortcut])
         return layers.ReLU(dtype=self.policy, name=f"{name}_out")(x)
-
-
-def multiply_adds(model: keras.Model) -> int:
-    """Multiply-add operations of one image through the convolutions, of both views if there are two, and the dense."""
-    views = 2 if any(operation.name.startswith("flip") for operation in model.operations) else 1
-    total = 0
-    for layer in model.layers:
-        if isinstance(layer, layers.Conv2D):
-            _, height, width, _ = layer.output.shape
-            places = views * height * width
-            total += places * layer.kernel.shape[0] * layer.kernel.shape[1] * layer.kernel.shape[2] * layer.filters
-        elif isinstance(layer, layers.Dense):
-            total += layer.kernel.shape[0] * layer.units
-    return total

@@ -52,7 +52,7 @@ class Progress:
         """Validate the averaged weights, which `run.deployed` holds, and write the checkpoint.
 
         logs: `loss`, `accuracy` and `learning_rate`. Returns them with what the validation found.
-        Raises DivergedError or DiskFullError.
+        Raises DivergedError or OutputError.
         """
         run = self._run
         logs = {**logs, **run.validate(predict), "augment_s": run.batches.seconds}

@@ -82,7 +82,7 @@ def read_run(run: Path) -> tuple[TrainConfig, list[dict[str, float]]]:
     with (run / "history.csv").open(newline="") as file:
         try:
             history = [{key: float(row[key]) for key in HISTORY} for row in csv.DictReader(file)]
-        except (KeyError, ValueError, TypeError) as error:
+        except (csv.Error, KeyError, ValueError, TypeError) as error:
             raise BadDataError(f"{run / 'history.csv'}: not a run's history: {error!r}") from error
     if not history:
         raise BadDataError(f"{run / 'history.csv'}: no epoch was finished")

@@ -19,12 +19,12 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from edge.errors import BadDataError, ConfigError, EmotiondError, InputNotFoundError
+from edge.errors import BadDataError, ConfigError, InputNotFoundError
 from edge.labels import EMOTIONS
 from training import calibrate, hosts
 from training.batches import Batches
 from training.config import TrainConfig
-from training.console import say
+from training.console import OutputError, say, writing
 from training.dataset import Dataset, clear_majority, soft_targets
 from training.evaluate import Predict, load_keras, open_model
 
@@ -33,12 +33,6 @@ AVERAGE_EVERY = 4
 """Steps between updates of the averaged weights; under a percent of a step's time."""
 HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "val_majority")
 HISTORY += ("learning_rate", "seconds", "augment_s")
-
-
-class DiskFullError(EmotiondError):
-    """A checkpoint could not be written; the one before it is whole."""
-
-    exit_code = 74
 
 
 @dataclass
@@ -105,7 +99,7 @@ class Run:
     def calibrate(self) -> None:
         """Make the best epoch's network, calibrated, the one that is used. Doing it again changes nothing.
 
-        Raises DiskFullError.
+        Raises OutputError.
         """
         best = self.folder / "best.keras"
         if not best.is_file():
@@ -138,7 +132,7 @@ class Run:
         return len(losses) - 1 - losses.index(min(losses)) if losses else 0
 
     def save(self, state: State, average: Average) -> None:
-        """Write the checkpoint. Each file replaces the old one only once it is whole; raises DiskFullError.
+        """Write the checkpoint. Each file replaces the old one only once it is whole; raises OutputError.
 
         state: all that training changes. `restore` gives it back.
         """
@@ -156,10 +150,10 @@ class Run:
             _replace(self.folder / "state.npz", lambda path: np.savez(path, **arrays))
         except OSError as error:
             kept = "the last good checkpoint is kept" if (self.folder / "state.npz").exists() else "nothing is kept yet"
-            raise DiskFullError(f"{self.folder}: {error.strerror or error}; {kept}") from error
+            raise OutputError(f"{self.folder}: cannot be written: {error.strerror or error}; {kept}") from error
 
     def begin(self) -> None:
-        """Write what stays the same to the end. Raises DiskFullError."""
+        """Write what stays the same to the end. Raises OutputError."""
         best, used = self.folder / "best.keras", self.folder / "model.keras"
         if used.is_file() and not best.is_file():  # of a run that was begun before best.keras was kept
             self._write(best.name, lambda path: shutil.copyfile(used, path))
@@ -167,10 +161,8 @@ class Run:
         self._write("validation_rows.npy", lambda path: np.save(path, self.validation.rows))
 
     def _write(self, name: str, write: Callable[[Path], object]) -> None:
-        try:
+        with writing(self.folder):
             _replace(self.folder / name, write)
-        except OSError as error:
-            raise DiskFullError(f"{self.folder}: {error.strerror or error}") from error
 
     @property
     def finished(self) -> bool:

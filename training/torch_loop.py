@@ -196,7 +196,7 @@ def load_teacher(path: Path) -> TorchNetwork:
 
 
 def train(run: Run, learner: TorchLearner, average: Average, progress: Progress) -> None:
-    """Run the epochs that are left. Raises ConfigError, DivergedError or DiskFullError."""
+    """Run the epochs that are left. Raises ConfigError, DivergedError or OutputError."""
     board = _open_tensorboard(run) if run.config.tensorboard else None
     while not run.finished:
         progress.begin_epoch()

@@ -49,7 +49,7 @@ def train(
     """Train on the Training rows of `dataset` but the validation share, into `folder`.
 
     part, parts: this process's place among several hosts; the first one writes the files.
-    Raises BadDataError, ConfigError, InputNotFoundError or DiskFullError.
+    Raises BadDataError, ConfigError, InputNotFoundError or OutputError.
     """
     on_torch = keras.backend.backend() == "torch"
     for name in ("teachers", "sharpness", "compiled"):
