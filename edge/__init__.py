@@ -6,5 +6,8 @@ import os
 # OpenCV reads these when it is loaded.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "FATAL")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET
+# Its threads would turn round and round waiting for more to do, on the cores that others need meanwhile.
+os.environ.setdefault("OPENCV_THREAD_POOL_ACTIVE_WAIT_WORKER", "0")
+os.environ.setdefault("OPENCV_THREAD_POOL_ACTIVE_WAIT_MAIN", "0")
 
 __version__ = "0.1.0"

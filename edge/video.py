@@ -23,6 +23,7 @@ from edge.console import shown
 from edge.draw import UNCERTAIN, draw
 from edge.errors import EndOfStream, UsageError
 from edge.files import FALLBACK_FPS, PICTURE_SUFFIXES, open_file
+from edge.heap import keep_freed
 from edge.labels import EMOTIONS
 from edge.output import Progress, Table, write_picture
 from edge.pipeline import FrameSource, Sight
@@ -31,7 +32,8 @@ from edge.timeline import Timeline
 from edge.videofile import VideoFile
 
 LIPS_S = 0.05  # that a copy's pictures may be early or late, which nobody sees in a speaker
-ROOM = 4  # frames between two stages: enough that neither waits for the other's odd slow frame
+# Frames that wait to be drawn: packing goes on while the loop waits for a sweep.
+WAITING_MAX, WAITING_BYTES = 16, 2**25
 PEEKED = 16  # frames
 RATE_USUAL, RATE_MAX = 120.0, 1000.0  # frames/s; more than usual is a clock's ticks, unless frames come as fast
 BOX = ("x", "y", "w", "h")
@@ -62,6 +64,7 @@ def run(config: Config, outputs: Outputs, bars: bool = True, settings: Path | No
     Without outputs, events are printed. Raises as `files.open_file`, UsageError, and OSError for what cannot be
     written. The same file gives the same tables.
     """
+    keep_freed()
     source_name = str(config.camera.source)
     _refuse(source_name, outputs, files_read(settings, config))
     # Every frame: the copy has the file's rate, and a device's `max_fps` is for what it can keep up with.
@@ -114,16 +117,14 @@ class _Copy:
 
     def __init__(self, path: Path, fps: float, bars: bool) -> None:
         self._path, self._fps, self._bars = path, fps, bars
-        self._behind = Behind(self._write, ROOM)
+        self._stack = ExitStack()
+        self._files = self._stack.enter_context(ExitStack())
+        self._behind: Behind[Sight] | None = None
         self._slack = max(1, round(LIPS_S * fps))  # frames
         self._file: VideoFile | None = None
         self._last: npt.NDArray[np.uint8] | None = None
 
     def __enter__(self) -> "_Copy":
-        with ExitStack() as stack:
-            self._files = stack.enter_context(ExitStack())
-            stack.enter_context(self._behind)
-            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *exc: Any) -> None:
@@ -145,6 +146,9 @@ class _Copy:
 
     def add(self, sight: Sight) -> None:
         """Append what one frame showed."""
+        if self._behind is None:
+            room = min(WAITING_MAX, 1 + WAITING_BYTES // sight.frame.image.nbytes)
+            self._behind = self._stack.enter_context(Behind(self._write, room))
         self._behind.put(sight)
 
     def _write(self, sight: Sight) -> None:
