@@ -32,8 +32,7 @@ from edge.timeline import Timeline
 from edge.videofile import VideoFile
 
 LIPS_S = 0.05  # that a copy's pictures may be early or late, which nobody sees in a speaker
-# Frames that wait to be drawn: packing goes on while the loop waits for a sweep.
-WAITING_MAX, WAITING_BYTES = 16, 2**25
+WAITING_BYTES = 2**25  # of frames that wait to be drawn: packing goes on while the loop waits for a sweep
 PEEKED = 16  # frames
 RATE_USUAL, RATE_MAX = 120.0, 1000.0  # frames/s; more than usual is a clock's ticks, unless frames come as fast
 BOX = ("x", "y", "w", "h")
@@ -147,7 +146,7 @@ class _Copy:
     def add(self, sight: Sight) -> None:
         """Append what one frame showed."""
         if self._behind is None:
-            room = min(WAITING_MAX, 1 + WAITING_BYTES // sight.frame.image.nbytes)
+            room = 1 + WAITING_BYTES // sight.frame.image.nbytes
             self._behind = self._stack.enter_context(Behind(self._write, room))
         self._behind.put(sight)
 
