@@ -18,9 +18,9 @@ from edge.heap import FOR_A_CHILD
 
 SUFFIXES = (".mp4", ".mkv", ".mov", ".avi")
 PROBE = ("-f", "lavfi", "-i", "color=size=64x64:duration=0.04", "-c:v", "libx264", "-f", "null", "-")
-# Packing is most of a copy's cost. This preset takes two thirds of superfast's processor time. A constant quantizer takes
-# less than a constant rate factor, and the deblocking that the preset leaves out makes up for a coarser one, in less time:
-# of a test clip 0.96 MB and SSIM 0.986 with 26, where 23 without deblocking has 1.46 MB and 0.986.
+# Packing is most of a copy's cost. This preset takes two thirds of superfast's processor time. A constant quantizer
+# takes less than a constant rate factor, and the deblocking that the preset leaves out makes up for a coarser one, in
+# less time: of a test clip 0.96 MB and SSIM 0.986 with 26, where 23 without deblocking has 1.46 MB and 0.986.
 QUALITY = ("-preset", "ultrafast", "-qp", "26", "-x264-params", "no-deblock=0")
 PIPE_BYTES = 2**20  # the most that Linux gives to anybody; a frame in few pieces
 MPEG4_UNITS_MAX = 65_535  # a second; OpenCV takes as small ones as the rate has digits, down to a thousandth
