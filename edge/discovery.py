@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge import __version__
-from edge.labels import EMOTIONS
+from edge.labels import EMOTIONS, UNCERTAIN
 from edge.messages import Topics, encode
 
-UNCERTAIN, NOBODY = "uncertain", "nobody"
+NOBODY = "nobody"
 MISSED_STATS = 3  # stats messages in a row that make a diagnostic figure unavailable
 URL = "https://github.com/emotiond/emotiond"
 

@@ -7,10 +7,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge.labels import EMOTIONS
+from edge.labels import EMOTIONS, UNCERTAIN
 from edge.records import Box, Reading, Scores
 
-UNCERTAIN = "uncertain"
 # BGR; told apart by people with red-green blindness too (after Okabe and Ito 2008).
 COLOURS = {
     "angry": (0, 94, 213),

@@ -21,9 +21,9 @@ from edge.classifier import TfliteClassifier
 from edge.config import Config, HaarConfig
 from edge.console import shown, unicode_of
 from edge.contract import SCHEMA_VERSION
-from edge.draw import UNCERTAIN, draw
+from edge.draw import draw
 from edge.errors import BadDataError, UsageError
-from edge.labels import EMOTIONS
+from edge.labels import EMOTIONS, UNCERTAIN
 from edge.messages import encode
 from edge.output import DRAWN_SUFFIXES, Progress, Table, write_picture
 from edge.picturefile import decode, load

@@ -20,11 +20,11 @@ from edge.camera import is_live
 from edge.classifier import TfliteClassifier
 from edge.config import Config
 from edge.console import shown
-from edge.draw import UNCERTAIN, draw
+from edge.draw import draw
 from edge.errors import EndOfStream, UsageError
 from edge.files import FALLBACK_FPS, PICTURE_SUFFIXES, open_file
 from edge.heap import keep_freed
-from edge.labels import EMOTIONS
+from edge.labels import EMOTIONS, UNCERTAIN
 from edge.output import Progress, Table, write_picture
 from edge.pipeline import FrameSource, Sight
 from edge.records import Frame

@@ -15,10 +15,10 @@ from edge.config import MqttConfig
 from edge.connection import Connection, Dialer, passing_client_id
 from edge.console import shown
 from edge.errors import ServiceUnavailableError
+from edge.labels import UNCERTAIN
 
 log = logging.getLogger(__name__)
 
-UNCERTAIN = "uncertain"
 SUBSCRIBE_S = 1.0
 
 
