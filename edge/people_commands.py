@@ -128,10 +128,7 @@ def _web(options: argparse.Namespace) -> int:
 
 
 def _set_up() -> None:
-    """End on SIGTERM as on Ctrl-C, with whole files; and what OpenCV and FFmpeg read when they are loaded."""
+    """End on SIGTERM as on Ctrl-C, with whole files; and what OpenCV reads when it is loaded."""
     signal.signal(signal.SIGTERM, interrupt)
     # Held to before memory is taken for a picture.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(PICTURE_PIXELS_MAX))
-    # What they say about damaged files and missing codecs we say better.
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
