@@ -28,6 +28,7 @@ from edge.golden import prove
 from edge.labels import EMOTIONS
 from edge.minisign import PublicKey
 from edge.output import named
+from edge.statefolder import sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -187,7 +188,7 @@ class Store:
         # In this order: whatever is interrupted, `current` is one of the two, and whole.
         self._link(PREVIOUS, previous)
         self._link(INSTALLED, current)
-        _sync(self._folder)
+        sync_folder(self._folder)
         for other in self._folder.iterdir():
             # Of one's own alone: somebody may have named a folder in which other things lie.
             if MADE.fullmatch(other.name) and other.name not in (current, previous):
@@ -254,7 +255,7 @@ def _write(bundle: Bundle, folder: Path) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-    _sync(folder)
+    sync_folder(folder)
 
 
 def _open_up(place: Path) -> None:
@@ -262,14 +263,6 @@ def _open_up(place: Path) -> None:
     place.chmod(0o755)
     for file in place.iterdir():
         file.chmod(0o644)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _prove(folder: Path, config: ModelConfig, name: str) -> None:
