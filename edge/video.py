@@ -1,10 +1,8 @@
 """A video from its beginning to its end: an annotated copy, tables, and a picture of the emotions over time."""
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +19,8 @@ from edge.classifier import TfliteClassifier
 from edge.config import Config
 from edge.console import shown
 from edge.draw import draw
-from edge.errors import EndOfStream, UsageError
-from edge.files import FALLBACK_FPS, PICTURE_SUFFIXES, open_file
+from edge.errors import EndOfStream, InputNotFoundError, UsageError
+from edge.files import FALLBACK_FPS, PICTURE_SUFFIXES, open_file, pictures_named
 from edge.heap import keep_freed
 from edge.labels import EMOTIONS, UNCERTAIN
 from edge.output import Progress, Table, write_picture
@@ -256,14 +254,14 @@ def _refuse(source: str, outputs: Outputs, read_besides: Sequence[Path]) -> None
 def _files_of(source: str) -> list[Path]:
     """The files that are read, as `open_file` finds them. What is not there is its to say."""
     path = Path(source.removeprefix("file://"))
-    if source == "builtin" or path.is_file():
-        return [path] if source != "builtin" else []
-    folder, pattern = (path, "*") if path.is_dir() else (path.parent, re.sub(r"%0?\d*d", "*", path.name))
-    try:
-        files = list(folder.iterdir())
-    except OSError:
+    if source == "builtin":
         return []
-    return [file for file in files if fnmatch(file.name, pattern) and file.suffix.lower() in PICTURE_SUFFIXES]
+    if path.is_file():
+        return [path]
+    try:
+        return pictures_named(str(path)) or []
+    except (OSError, InputNotFoundError):
+        return []
 
 
 def _video_file(source: str) -> Path | None:
