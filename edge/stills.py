@@ -222,7 +222,7 @@ def _rows(still: Still) -> list[list[object]]:
             reading.emotion or UNCERTAIN,
             round(reading.confidence, 3),
             *reading.scores.as_dict().values(),
-            *(reading.track.box.x, reading.track.box.y, reading.track.box.w, reading.track.box.h),
+            *reading.track.box.as_list(),
             *still.size,
         ]
         for reading in still.readings
@@ -238,7 +238,7 @@ def _message(still: Still, model: str) -> dict[str, Any]:
             "emotion": reading.emotion,
             "confidence": round(reading.confidence, 3),
             "scores": reading.scores.as_dict(),
-            "box": [reading.track.box.x, reading.track.box.y, reading.track.box.w, reading.track.box.h],
+            "box": reading.track.box.as_list(),
         }
         for reading in still.readings
     ]

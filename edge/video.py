@@ -25,7 +25,7 @@ from edge.heap import keep_freed
 from edge.labels import EMOTIONS, UNCERTAIN
 from edge.output import Progress, Table, write_picture
 from edge.pipeline import FrameSource, Sight
-from edge.records import Frame
+from edge.records import Event, Frame, Reading
 from edge.timeline import Timeline
 from edge.videofile import VideoFile
 
@@ -182,40 +182,29 @@ class _Tables:
         self._stack.close()
 
     def add(self, sight: Sight, with_faces: bool) -> None:
+        """Append what one frame showed."""
         at_s = round(sight.frame.media_time, 3)
         if with_faces:
-            self._faces.add(
-                [
-                    sight.frame.seq,
-                    at_s,
-                    reading.track.id,
-                    reading.emotion or UNCERTAIN,
-                    round(reading.confidence, 3),
-                    *reading.scores.as_dict().values(),
-                    *(reading.track.box.x, reading.track.box.y, reading.track.box.w, reading.track.box.h),
-                    int(reading.track.missed == 0),
-                ]
-                for reading in sight.readings
-            )
-        for event in sight.events:
-            reading = event.reading
-            box = reading.track.box
-            emotions = (reading.emotion or UNCERTAIN, "" if event.type == "new" else event.previous or UNCERTAIN)
-            self._events.add(
-                [
-                    [
-                        at_s,
-                        event.type,
-                        reading.track.id,
-                        *emotions,
-                        round(reading.confidence, 3),
-                        box.x,
-                        box.y,
-                        box.w,
-                        box.h,
-                    ]
-                ]
-            )
+            self._faces.add(_face_row(sight.frame.seq, at_s, reading) for reading in sight.readings)
+        self._events.add(_event_row(at_s, event) for event in sight.events)
+
+
+def _face_row(seq: int, at_s: float, reading: Reading) -> list[object]:
+    return [
+        *(seq, at_s, reading.track.id, reading.emotion or UNCERTAIN, round(reading.confidence, 3)),
+        *reading.scores.as_dict().values(),
+        *reading.track.box.as_list(),
+        int(reading.track.missed == 0),
+    ]
+
+
+def _event_row(at_s: float, event: Event) -> list[object]:
+    reading = event.reading
+    previous = "" if event.type == "new" else event.previous or UNCERTAIN
+    return [
+        *(at_s, event.type, reading.track.id, reading.emotion or UNCERTAIN, previous, round(reading.confidence, 3)),
+        *reading.track.box.as_list(),
+    ]
 
 
 def _tell(sight: Sight, tables: _Tables | None, timeline: Timeline | None, progress: Progress, quiet: bool) -> None:
