@@ -140,7 +140,7 @@ def _prove_broker(config: Config) -> str:
             broker = stack.enter_context(EmbeddedBroker(settings.port))
             settings, kind = broker.settings(settings), f"embedded {broker.kind} "
         dialer = Dialer(settings, passing_client_id("check"))
-        connection = dialer.dial(lambda *_: None, lambda: None)
+        connection = dialer.dial()
         connection.close()
     secured = "TLS" if settings.use_tls else "no TLS"
     return f"{kind}{dialer.host}:{dialer.port}, MQTT {connection.protocol}, {secured}"

@@ -79,7 +79,7 @@ def simulate(
     a broker is not there at the beginning.
     """
     plan = Plan(config, f"{config.base_topic}-sim-{secrets.token_hex(3)}", devices, rate, seconds)
-    probe = Dialer(config, f"{plan.base}-probe").dial(lambda *_: None, lambda: None)
+    probe = Dialer(config, f"{plan.base}-probe").dial()
     protocol = probe.protocol
     probe.close()
     with ExitStack() as stack:

@@ -56,7 +56,7 @@ def link_to() -> Iterator[Callable[..., MqttLink]]:
 
 def dial(config: MqttConfig) -> str:
     """Connect and hang up; returns the protocol that was spoken."""
-    connection = Dialer(config, "tester").dial(lambda *_: None, lambda: None)
+    connection = Dialer(config, "tester").dial()
     connection.close()
     return connection.protocol
 
@@ -292,7 +292,7 @@ def test_only_a_brokers_own_word_makes_it_one_of_3_1_1(
         dialer = Dialer(settings(listener.getsockname()[1]), "tester")
         for _ in spoken:
             try:
-                connection = dialer.dial(lambda *_: None, lambda: None)
+                connection = dialer.dial()
             except ServiceUnavailableError:
                 heard.append(None)
             else:
@@ -321,7 +321,7 @@ def test_a_broker_that_was_silent_for_a_while_is_asked_in_5_again(monkeypatch: p
         thread.start()
         dialer = Dialer(settings(listener.getsockname()[1]), "tester")
         for protocol in ("3.1.1", "5"):
-            connection = dialer.dial(lambda *_: None, lambda: None)
+            connection = dialer.dial()
             assert connection.protocol == protocol
             connection.close()
         thread.join()
