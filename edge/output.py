@@ -7,7 +7,8 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TextIO
 
@@ -98,18 +99,14 @@ def write_picture(path: Path, picture: npt.NDArray[np.uint8]) -> None:
     write_file(path, encoded.tobytes())
 
 
-class named:  # noqa: N801 - used as `with named(path):`
+@contextmanager
+def named(path: Path) -> Iterator[None]:
     """Errors of writing carry no file's name, or that of a temporary one; a person must read the one that was given."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, OSError):
-            number = error.errno or errno.EIO
-            raise OSError(number, error.strerror or os.strerror(number), str(self._path)) from None
+    try:
+        yield
+    except OSError as error:
+        number = error.errno or errno.EIO
+        raise OSError(number, error.strerror or os.strerror(number), str(path)) from None
 
 
 class Progress:
