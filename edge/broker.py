@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from edge.config import MqttConfig
+from edge.connection import PORT
 from edge.errors import ConfigError, ServiceUnavailableError
 
 log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
-DEFAULT_PORT, NEXT_PORTS = 1883, range(18830, 18930)
+NEXT_PORTS = range(18830, 18930)  # tried where the usual one is taken
 START_TIMEOUT_S = 10.0
 CONFIG = "mosquitto.conf"
 WATCH_S = 0.5  # between looks whether it lives
@@ -39,7 +40,7 @@ class EmbeddedBroker:
     """
 
     def __init__(self, port: int | None) -> None:
-        self._ports = [port] if port is not None else [DEFAULT_PORT, *NEXT_PORTS]
+        self._ports = [port] if port is not None else [PORT, *NEXT_PORTS]
         self.port = self._ports[0]
         self.kind = ""
         self._stop: Callable[[], None] = lambda: None
