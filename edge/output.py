@@ -120,7 +120,8 @@ class Progress:
         self._unit, self._total, self._goes_on = unit, total, goes_on
         self._began_at = time.monotonic()
         self._is_terminal = sys.stderr.isatty()
-        self._due_at = self._began_at + (SHOW_EVERY_S if self._is_terminal else TELL_EVERY_S)
+        self._every_s = SHOW_EVERY_S if self._is_terminal else TELL_EVERY_S
+        self._due_at = self._began_at + self._every_s
         self._shown = False
 
     def show(self, done: int) -> None:
@@ -128,7 +129,7 @@ class Progress:
         now = time.monotonic()
         if now < self._due_at or done == self._total:
             return
-        self._due_at = now + (SHOW_EVERY_S if self._is_terminal else TELL_EVERY_S)
+        self._due_at = now + self._every_s
         line = self.text(done, now - self._began_at)
         self._shown = self._is_terminal
         if self._is_terminal:

@@ -72,7 +72,8 @@ def run(config: Config, outputs: Outputs, bars: bool = True, settings: Path | No
     fps, promised = _facts(source_name, camera.fps, PEEKED if outputs.video else 0)
     classifier = TfliteClassifier.from_config(config.model)
     timeline, frames, events = Timeline(), 0, 0
-    progress = Progress("frames", promised, goes_on=outputs != Outputs())
+    writes = outputs != Outputs()
+    progress = Progress("frames", promised, goes_on=writes)
     with ExitStack() as stack:
         stack.enter_context(source)
         pipeline = build_pipeline(config, stack.enter_context(build_search(config)), classifier)
@@ -82,14 +83,14 @@ def run(config: Config, outputs: Outputs, bars: bool = True, settings: Path | No
         for frame in _frames(source):
             sight = pipeline.step(frame)
             frames, events = frames + 1, events + len(sight.events)
-            _tell(sight, tables, timeline, progress, quiet=outputs != Outputs())
+            _tell(sight, tables, timeline, progress, quiet=writes)
             if copy is not None:
                 copy.add(sight)
             progress.show(frames)
         last = pipeline.finish()
         if last is not None:
             events += len(last.events)
-            _tell(last, tables, None, progress, quiet=outputs != Outputs())
+            _tell(last, tables, None, progress, quiet=writes)
     written = f", written as {copy.codec}{copy.add_sound(_video_file(source_name))}" if copy else ""
     if outputs.timeline:
         write_picture(outputs.timeline, timeline.draw())
