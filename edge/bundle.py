@@ -84,16 +84,7 @@ def verify(path: Path, config: ModelConfig, unsigned: bool) -> tuple[Bundle, str
 def unpack(content: bytes, name: str) -> Bundle:
     """The files of a bundle, checked against its manifest. Raises BadDataError."""
     try:
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
-            members = archive.getmembers()
-            if sorted(member.name for member in members) != sorted((MANIFEST, *FILES)):
-                raise BadDataError(f"{name}: not a model bundle: it must hold {', '.join((MANIFEST, *FILES))}, no more")
-            files = {}
-            for member in members:
-                part = archive.extractfile(member) if member.isfile() else None
-                if part is None:
-                    raise BadDataError(f"{name}: {member.name}: not a plain file")
-                files[member.name] = part.read()
+        files = _files_of(content, name)
         manifest: dict[str, Any] = json.loads(files[MANIFEST])
         if manifest["format"] != FORMAT:
             raise BadDataError(
@@ -110,6 +101,21 @@ def unpack(content: bytes, name: str) -> Bundle:
     if not (isinstance(title, str) and title.isprintable() and type(version) is int and version > 0):
         raise BadDataError(f"{name}: the manifest's version must be a whole number from 1, its name a text")
     return Bundle(title, version, files)
+
+
+def _files_of(content: bytes, name: str) -> dict[str, bytes]:
+    """What a tar holds, by name. Raises BadDataError if that is not what a bundle does, and what tarfile raises."""
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
+        members = archive.getmembers()
+        if sorted(member.name for member in members) != sorted((MANIFEST, *FILES)):
+            raise BadDataError(f"{name}: not a model bundle: it must hold {', '.join((MANIFEST, *FILES))}, no more")
+        files = {}
+        for member in members:
+            part = archive.extractfile(member) if member.isfile() else None
+            if part is None:
+                raise BadDataError(f"{name}: {member.name}: not a plain file")
+            files[member.name] = part.read()
+        return files
 
 
 def pack(bundle: Bundle) -> bytes:
