@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge.health import Counters, Notifier
-from edge.messages import Origin
-
-ORIGIN = Origin("pi", "camera", "0" * 12)
+from fakes import ORIGIN
 
 
 def received(channel: socket.socket) -> list[str]:

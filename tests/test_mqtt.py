@@ -19,14 +19,13 @@ from edge.broker import EmbeddedBroker
 from edge.config import MqttConfig, SpoolConfig
 from edge.connection import Dialer
 from edge.errors import ConfigError, ServiceUnavailableError
-from edge.messages import Origin, Topics
+from edge.messages import Topics
 from edge.mqtt import MqttLink
 from edge.pipeline import Sight
 from edge.records import Event, Reading
 from edge.spool import Spool
-from fakes import EPOCH, frame, scores, track
+from fakes import EPOCH, ORIGIN, frame, scores, track
 
-ORIGIN = Origin("pi", "camera", "0" * 12)
 TOPICS = Topics("emotiond", "pi")
 READING = Reading(track(1), scores(happy=0.9), "happy")
 
