@@ -27,7 +27,7 @@ from edge.golden import NAME as GOLDEN
 from edge.golden import prove
 from edge.labels import EMOTIONS
 from edge.minisign import PublicKey
-from edge.output import named
+from edge.output import naming_file
 from edge.statefolder import sync_folder
 
 log = logging.getLogger(__name__)
@@ -257,7 +257,7 @@ def _read(path: Path, most: int) -> bytes:
 
 def _write(bundle: Bundle, folder: Path) -> None:
     for name, content in bundle.files.items():
-        with named(folder / name), (folder / name).open("wb") as file:
+        with naming_file(folder / name), (folder / name).open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -11,7 +11,7 @@ from typing import TextIO
 import numpy as np
 
 from edge.address import without_secret
-from edge.app import build_detector, build_source, named, refuse_for_a_device, sees_colour
+from edge.app import build_detector, build_source, naming_source, refuse_for_a_device, sees_colour
 from edge.broker import EmbeddedBroker
 from edge.capture import webcams_found
 from edge.classifier import TfliteClassifier, installed_runtimes
@@ -89,7 +89,7 @@ def _list_cameras() -> str:
 
 
 def _prove_camera(config: Config, camera: CameraConfig) -> str:
-    with named(config, camera.name), build_source(camera, colour=sees_colour(config)) as source:
+    with naming_source(config, camera.name), build_source(camera, colour=sees_colour(config)) as source:
         deadline = time.monotonic() + FRAME_TIMEOUT_S
         try:
             while (frame := source.take(0.2)) is None and time.monotonic() < deadline:

@@ -43,19 +43,19 @@ class Table:
 
     def __exit__(self, *exc: object) -> None:
         if self._file is not None:
-            with named(self._path):
+            with naming_file(self._path):
                 self._file.close()
 
     def add(self, rows: Iterable[Sequence[object]]) -> None:
         """Append rows of as many cells as the header has."""
-        with named(self._path):
+        with naming_file(self._path):
             self._writer.writerows(rows)
 
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a whole file, or leave what was there as it was. Raises OSError with the file's name in it."""
     target = Path(os.path.realpath(path))  # what a link leads to is written, not the link
-    with named(path):
+    with naming_file(path):
         existed = target.exists()
         if existed and not target.is_file():  # a pipe or a device: nothing can take its place
             target.write_bytes(content)
@@ -100,7 +100,7 @@ def write_picture(path: Path, picture: npt.NDArray[np.uint8]) -> None:
 
 
 @contextmanager
-def named(path: Path) -> Iterator[None]:
+def naming_file(path: Path) -> Iterator[None]:
     """Errors of writing carry no file's name, or that of a temporary one; a person must read the one that was given."""
     try:
         yield
