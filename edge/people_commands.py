@@ -83,7 +83,7 @@ def _image(options: argparse.Namespace) -> int:
 
     settings = configfile.found(options.config)
     config = configfile.load(settings, options.overrides, detector=options.detector)
-    set_up_logging("debug" if options.debug else "warning")
+    set_up_logging("warning", options.debug)
     from edge import stills
 
     outputs = (options.output_image, options.output_csv, options.json)
@@ -100,7 +100,7 @@ def _video(options: argparse.Namespace) -> int:
 
     settings = configfile.found(options.config)
     config = configfile.load(settings, options.overrides, options.source, options.detector)
-    set_up_logging("debug" if options.debug else "warning")
+    set_up_logging("warning", options.debug)
     from edge import video
 
     outputs = video.Outputs(options.output_video, options.output_csv, options.output_timeline)
@@ -113,7 +113,7 @@ def _preview(options: argparse.Namespace) -> int:
     from edge import configfile
 
     config = configfile.load(options.config, options.overrides, options.source, options.detector).per_camera[0]
-    set_up_logging("debug" if options.debug else config.log.level)
+    set_up_logging(config.log.level, options.debug)
     from edge import preview
 
     # A camera in the settings is as good as one on the command line.
@@ -127,7 +127,7 @@ def _web(options: argparse.Namespace) -> int:
     from edge import configfile
 
     config = configfile.load(options.config, options.overrides)
-    set_up_logging("debug" if options.debug else config.log.level)
+    set_up_logging(config.log.level, options.debug)
     try:
         from edge.web import server
     except ModuleNotFoundError as error:
