@@ -2,7 +2,8 @@
 
 import os
 
-# OpenCV and FFmpeg write lines of their own about a camera that is away; emotiond says it once, in its own words.
+# OpenCV and FFmpeg write lines of their own about a camera that is away, a damaged file, a missing codec; emotiond says
+# it once, in its own words.
 # OpenCV reads these when it is loaded.
 os.environ.setdefault("OPENCV_LOG_LEVEL", "FATAL")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # AV_LOG_QUIET

@@ -66,7 +66,7 @@ def sees_colour(config: Config) -> bool:
 
 
 @contextmanager
-def named(config: Config, camera: str) -> Iterator[None]:
+def naming_source(config: Config, camera: str) -> Iterator[None]:
     """Lets errors about a camera's source name its key as it stands in the settings."""
     try:
         yield

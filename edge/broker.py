@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from edge.config import MqttConfig
+from edge.connection import PORT
 from edge.errors import ConfigError, ServiceUnavailableError
 
 log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
-DEFAULT_PORT, NEXT_PORTS = 1883, range(18830, 18930)
+NEXT_PORTS = range(18830, 18930)  # tried where the usual one is taken
 START_TIMEOUT_S = 10.0
+CONFIG = "mosquitto.conf"
 WATCH_S = 0.5  # between looks whether it lives
 RESTART_S = 5.0  # after a start that failed
 
@@ -38,7 +40,7 @@ class EmbeddedBroker:
     """
 
     def __init__(self, port: int | None) -> None:
-        self._ports = [port] if port is not None else [DEFAULT_PORT, *NEXT_PORTS]
+        self._ports = [port] if port is not None else [PORT, *NEXT_PORTS]
         self.port = self._ports[0]
         self.kind = ""
         self._stop: Callable[[], None] = lambda: None
@@ -108,24 +110,10 @@ def _answers(port: int) -> bool:
 def _start_mosquitto(program: str, port: int) -> Started:
     if _answers(port):
         raise _PortTakenError
-    folder = Path(tempfile.mkdtemp(prefix="emotiond-broker-"))
-    config = folder / "mosquitto.conf"
-    config.write_text(
-        f"listener {port} {HOST}\nallow_anonymous true\npersistence false\nlog_dest stderr\nlog_type error\n"
-    )
-    config.chmod(0o644)
-    folder.chmod(0o755)  # started by root, mosquitto reads it as a user of its own
-    # Ends the broker and its folder when this process dies without a word: then nobody holds the other end of its
-    # input. It is there before the broker, so that none is left alone in the moment between.
-    watcher = subprocess.Popen(
-        ["sh", "-c", 'read -r broker && { read -r _; kill $broker; rm -r "$1"; }', "sh", str(folder)],
-        stdin=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
+    folder = _folder_with_config(port)
+    watcher = _watcher(folder)
     child = subprocess.Popen(
-        [program, "-c", str(config)],
+        [program, "-c", str(folder / CONFIG)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -136,6 +124,9 @@ def _start_mosquitto(program: str, port: int) -> Started:
     assert watcher.stdin is not None
     watcher.stdin.write(f"{child.pid}\n")
     watcher.stdin.flush()
+
+    def alive() -> bool:
+        return child.poll() is None
 
     def stop() -> None:
         watcher.kill()
@@ -151,7 +142,7 @@ def _start_mosquitto(program: str, port: int) -> Started:
         shutil.rmtree(folder, ignore_errors=True)
 
     try:
-        _await_port(port, lambda: child.poll() is None)
+        _await_port(port, alive)
     except ServiceUnavailableError as error:
         child.kill()
         said = (child.stderr.read() if child.stderr else "").strip().splitlines()
@@ -159,20 +150,39 @@ def _start_mosquitto(program: str, port: int) -> Started:
         if said and "in use" in said[-1]:  # another took it in the same moment
             raise _PortTakenError from None
         raise ServiceUnavailableError(f"{error}: {said[-1] if said else 'no reason given'}") from None
-    return stop, lambda: child.poll() is None
+    return stop, alive
+
+
+def _folder_with_config(port: int) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="emotiond-broker-"))
+    config = folder / CONFIG
+    config.write_text(
+        f"listener {port} {HOST}\nallow_anonymous true\npersistence false\nlog_dest stderr\nlog_type error\n"
+    )
+    config.chmod(0o644)
+    folder.chmod(0o755)  # started by root, mosquitto reads it as a user of its own
+    return folder
+
+
+def _watcher(folder: Path) -> subprocess.Popen[str]:
+    """Ends the broker, whose number it is told, and its folder when this process dies without a word.
+
+    Then nobody holds the other end of its input. It is there before the broker, so that none is left alone in the
+    moment between.
+    """
+    return subprocess.Popen(
+        ["sh", "-c", 'read -r broker && { read -r _; kill $broker; rm -r "$1"; }', "sh", str(folder)],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def _start_amqtt(port: int) -> Started:
-    try:
-        from amqtt.broker import Broker
-    except ImportError:
-        raise ConfigError(
-            "mqtt.broker: embedded needs mosquitto (apt install mosquitto) or amqtt (pip install 'emotiond[broker]')"
-        ) from None
+    broker_of = _load_amqtt()
     if _answers(port):
         raise _PortTakenError
-    for name in ("amqtt", "transitions"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     settings = {
         "listeners": {"default": {"type": "tcp", "bind": f"{HOST}:{port}"}},
         "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
@@ -181,7 +191,7 @@ def _start_amqtt(port: int) -> Started:
     broker: Any = None
 
     async def serve() -> Any:
-        broker = Broker(settings)
+        broker = broker_of(settings)
         await broker.start()
         return broker
 
@@ -209,6 +219,19 @@ def _start_amqtt(port: int) -> Started:
 
     _await_port(port, thread.is_alive)
     return stop, thread.is_alive
+
+
+def _load_amqtt() -> Any:
+    """The class of its brokers, which are told to keep their log to themselves. Raises ConfigError."""
+    try:
+        from amqtt.broker import Broker
+    except ImportError:
+        raise ConfigError(
+            "mqtt.broker: embedded needs mosquitto (apt install mosquitto) or amqtt (pip install 'emotiond[broker]')"
+        ) from None
+    for name in ("amqtt", "transitions"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return Broker
 
 
 def _await_port(port: int, alive: Callable[[], bool]) -> None:

@@ -27,7 +27,8 @@ from edge.golden import NAME as GOLDEN
 from edge.golden import prove
 from edge.labels import EMOTIONS
 from edge.minisign import PublicKey
-from edge.output import named
+from edge.output import naming_file
+from edge.statefolder import sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -83,16 +84,7 @@ def verify(path: Path, config: ModelConfig, unsigned: bool) -> tuple[Bundle, str
 def unpack(content: bytes, name: str) -> Bundle:
     """The files of a bundle, checked against its manifest. Raises BadDataError."""
     try:
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
-            members = archive.getmembers()
-            if sorted(member.name for member in members) != sorted((MANIFEST, *FILES)):
-                raise BadDataError(f"{name}: not a model bundle: it must hold {', '.join((MANIFEST, *FILES))}, no more")
-            files = {}
-            for member in members:
-                part = archive.extractfile(member) if member.isfile() else None
-                if part is None:
-                    raise BadDataError(f"{name}: {member.name}: not a plain file")
-                files[member.name] = part.read()
+        files = _files_of(content, name)
         manifest: dict[str, Any] = json.loads(files[MANIFEST])
         if manifest["format"] != FORMAT:
             raise BadDataError(
@@ -109,6 +101,21 @@ def unpack(content: bytes, name: str) -> Bundle:
     if not (isinstance(title, str) and title.isprintable() and type(version) is int and version > 0):
         raise BadDataError(f"{name}: the manifest's version must be a whole number from 1, its name a text")
     return Bundle(title, version, files)
+
+
+def _files_of(content: bytes, name: str) -> dict[str, bytes]:
+    """What a tar holds, by name. Raises BadDataError if that is not what a bundle does, and what tarfile raises."""
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
+        members = archive.getmembers()
+        if sorted(member.name for member in members) != sorted((MANIFEST, *FILES)):
+            raise BadDataError(f"{name}: not a model bundle: it must hold {', '.join((MANIFEST, *FILES))}, no more")
+        files = {}
+        for member in members:
+            part = archive.extractfile(member) if member.isfile() else None
+            if part is None:
+                raise BadDataError(f"{name}: {member.name}: not a plain file")
+            files[member.name] = part.read()
+        return files
 
 
 def pack(bundle: Bundle) -> bytes:
@@ -187,7 +194,7 @@ class Store:
         # In this order: whatever is interrupted, `current` is one of the two, and whole.
         self._link(PREVIOUS, previous)
         self._link(INSTALLED, current)
-        _sync(self._folder)
+        sync_folder(self._folder)
         for other in self._folder.iterdir():
             # Of one's own alone: somebody may have named a folder in which other things lie.
             if MADE.fullmatch(other.name) and other.name not in (current, previous):
@@ -250,11 +257,11 @@ def _read(path: Path, most: int) -> bytes:
 
 def _write(bundle: Bundle, folder: Path) -> None:
     for name, content in bundle.files.items():
-        with named(folder / name), (folder / name).open("wb") as file:
+        with naming_file(folder / name), (folder / name).open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-    _sync(folder)
+    sync_folder(folder)
 
 
 def _open_up(place: Path) -> None:
@@ -262,14 +269,6 @@ def _open_up(place: Path) -> None:
     place.chmod(0o755)
     for file in place.iterdir():
         file.chmod(0o644)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _prove(folder: Path, config: ModelConfig, name: str) -> None:

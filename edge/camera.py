@@ -22,7 +22,7 @@ from edge.records import Frame
 log = logging.getLogger(__name__)
 
 STOP_S = 0.5  # for a read to return
-V4L_LIMIT = "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"
+V4L_LIMIT = "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"  # s for a webcam's next frame
 
 
 def is_live(source: str) -> bool:

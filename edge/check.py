@@ -11,7 +11,7 @@ from typing import TextIO
 import numpy as np
 
 from edge.address import without_secret
-from edge.app import build_detector, build_source, named, refuse_for_a_device, sees_colour
+from edge.app import build_detector, build_source, naming_source, refuse_for_a_device, sees_colour
 from edge.broker import EmbeddedBroker
 from edge.capture import webcams_found
 from edge.classifier import TfliteClassifier, installed_runtimes
@@ -89,7 +89,7 @@ def _list_cameras() -> str:
 
 
 def _prove_camera(config: Config, camera: CameraConfig) -> str:
-    with named(config, camera.name), build_source(camera, colour=sees_colour(config)) as source:
+    with naming_source(config, camera.name), build_source(camera, colour=sees_colour(config)) as source:
         deadline = time.monotonic() + FRAME_TIMEOUT_S
         try:
             while (frame := source.take(0.2)) is None and time.monotonic() < deadline:
@@ -140,7 +140,7 @@ def _prove_broker(config: Config) -> str:
             broker = stack.enter_context(EmbeddedBroker(settings.port))
             settings, kind = broker.settings(settings), f"embedded {broker.kind} "
         dialer = Dialer(settings, passing_client_id("check"))
-        connection = dialer.dial(lambda *_: None, lambda: None)
+        connection = dialer.dial()
         connection.close()
     secured = "TLS" if settings.use_tls else "no TLS"
     return f"{kind}{dialer.host}:{dialer.port}, MQTT {connection.protocol}, {secured}"

@@ -164,7 +164,7 @@ def _watch(options: argparse.Namespace) -> int:
     if settings.broker is None:
         raise ConfigError("mqtt.broker: null: there is no broker to watch")
     # A wrong name should be told at once; later losses are waited out.
-    Dialer(settings, passing_client_id("watch")).dial(lambda *_: None, lambda: None).close()
+    Dialer(settings, passing_client_id("watch")).dial().close()
     signal.signal(signal.SIGTERM, interrupt)
     with (
         LineWriter(sys.stdout.fileno()) as writer,

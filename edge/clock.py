@@ -15,6 +15,7 @@ class Clock:
         self._set_at = self._began_monotonic
 
     def now(self) -> float:
+        """Seconds since 1970."""
         return self._began_at + time.monotonic() - self._began_monotonic
 
     @property

@@ -39,6 +39,8 @@ END_REASONS = {
 }
 PORT, TLS_PORT = 1883, 8883
 
+Prepare = Callable[[paho.Client, str], None]  # sees the client, and the protocol that it speaks, before it connects
+
 
 class BrokerRefusesError(ServiceUnavailableError):
     """The broker answered and said no, or its certificate did. `reason` is MQTT's code where there is one."""
@@ -188,8 +190,8 @@ class Dialer:
 
     def dial(
         self,
-        prepare: Callable[[paho.Client, str], None],
-        wake: Callable[[], None],
+        prepare: Prepare = lambda client, protocol: None,
+        wake: Callable[[], None] = lambda: None,
         patience_s: float | None = None,
     ) -> Connection:
         """A connection that stands; `prepare` sees the client and the protocol before. Raises ServiceUnavailableError.
@@ -216,9 +218,7 @@ class Dialer:
         """Likewise."""
         return self._addresses[self._at][1]
 
-    def _dial_one(
-        self, prepare: Callable[[paho.Client, str], None], wake: Callable[[], None], patience_s: float
-    ) -> Connection:
+    def _dial_one(self, prepare: Prepare, wake: Callable[[], None], patience_s: float) -> Connection:
         """A broker that knows no MQTT 5 says so, or just hangs up: it is then spoken to in 3.1.1.
 
         One that is silent may know none either, if it is the first. Only its own word for it is remembered: what hangs
@@ -249,13 +249,7 @@ class Dialer:
             self._spoken.discard(self._at)  # hung up on again, it is asked: another may listen there by now
         return not known
 
-    def _dial(
-        self,
-        protocol: str,
-        prepare: Callable[[paho.Client, str], None],
-        wake: Callable[[], None],
-        patience_s: float,
-    ) -> Connection:
+    def _dial(self, protocol: str, prepare: Prepare, wake: Callable[[], None], patience_s: float) -> Connection:
         connection = Connection(self._client_id, protocol, wake)
         if self._config.username is not None:
             connection.client.username_pw_set(self._config.username, self._password)

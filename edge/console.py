@@ -32,9 +32,9 @@ def between(least: float, most: float) -> Callable[[str], float]:
     return number
 
 
-def set_up_logging(level: str) -> None:
-    """To standard error, from `level` on."""
-    logging.basicConfig(level=level.upper(), stream=sys.stderr, format="emotiond: %(message)s")
+def set_up_logging(level: str, debug: bool = False) -> None:
+    """To standard error, from `level` on. debug: everything, whatever the level."""
+    logging.basicConfig(level="DEBUG" if debug else level.upper(), stream=sys.stderr, format="emotiond: %(message)s")
 
 
 def unicode_of(name: object) -> str:

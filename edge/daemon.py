@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import assert_never
 
-from edge.app import build_pipeline, build_search, build_source, named, refuse_for_a_device, sees_colour
+from edge.app import build_pipeline, build_search, build_source, naming_source, refuse_for_a_device, sees_colour
 from edge.broker import EmbeddedBroker
 from edge.channel import Channel
 from edge.classifier import TfliteClassifier, network_of, shipped_model
@@ -141,7 +141,7 @@ class Daemon:
         patient = self._config is not None or len(wanted) > 1 or is_service()
         plans = []
         for each, channel in zip(wanted, found, strict=True):
-            with named(config, each.camera.name):
+            with naming_source(config, each.camera.name):
                 plans.append(self._prepare_camera(each, channel, patient))
         return plans
 

@@ -9,13 +9,14 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from edge import __version__
-from edge.labels import EMOTIONS
+from edge.contract import CameraStatus
+from edge.labels import EMOTIONS, UNCERTAIN
 from edge.messages import Topics, encode
 
-UNCERTAIN, NOBODY = "uncertain", "nobody"
+NOBODY = "nobody"
 MISSED_STATS = 3  # stats messages in a row that make a diagnostic figure unavailable
 URL = "https://github.com/emotiond/emotiond"
 
@@ -30,6 +31,7 @@ EVENT = (
 # Anything but `online` (`stopped`, `offline`) is not there; Home Assistant alone would ignore a word it does not know.
 ONLINE = "{{ 'online' if value == 'online' else 'offline' }}"
 
+# Key to name, template, and what else Home Assistant is told; those of a camera, and those of the device.
 Figures = Mapping[str, tuple[str, str, dict[str, str]]]
 FIGURES: Figures = {
     "fps": ("Frames looked at", "value_json.fps_out", {"unit_of_measurement": "fps"}),
@@ -39,6 +41,15 @@ FIGURES: Figures = {
         {"unit_of_measurement": "ms", "device_class": "duration"},
     ),
     "drops": ("Frames and messages dropped", "value_json.drops.values() | sum", {"state_class": "total_increasing"}),
+}
+DEVICE_FIGURES: Figures = {
+    "temperature": (
+        "Processor temperature",
+        "value_json.temperature_c",
+        {"unit_of_measurement": "°C", "device_class": "temperature"},
+    ),
+    "queue": ("Events waiting", "value_json.queue", {}),
+    "uptime": ("Uptime", "value_json.uptime_s", {"unit_of_measurement": "s", "device_class": "duration"}),
 }
 
 
@@ -66,7 +77,27 @@ def announcement(
     """
     device = _identifier(f"{topics.base}_{topics.device}")
     expire_after_s = round(MISSED_STATS * stats_interval_s) + 1
-    components = _of_device(topics, expire_after_s)
+    payload = {
+        "device": {
+            "identifiers": [device],
+            "name": topics.device,
+            "manufacturer": "emotiond",
+            "model": "Apparent emotions of faces",
+            "sw_version": __version__,
+        },
+        "origin": {"name": "emotiond", "sw_version": __version__, "support_url": URL},
+        "components": {
+            f"{device}_{key}": component if len(component) == 1 else {**component, "unique_id": f"{device}_{key}"}
+            for key, component in _components(topics, cameras, commands, expire_after_s, gone).items()
+        },
+    }
+    return Announcement(f"{prefix}/device/{device}/config", encode(payload), f"{prefix}/status")
+
+
+def _components(
+    topics: Topics, cameras: Sequence[str], commands: bool, expire_after_s: int, gone: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    components = _figures(topics, DEVICE_FIGURES, expire_after_s)
     if len(cameras) == 1:
         components |= _camera(topics, cameras[0], topics.command("pause") if commands else None)
         components |= _figures(topics, FIGURES, expire_after_s)
@@ -79,21 +110,7 @@ def announcement(
     for camera in gone:
         parts = {**_camera(topics, camera, None), **_figures(topics, FIGURES, expire_after_s, camera)}
         components |= _removed(parts, {key: part["platform"] for key, part in parts.items()})
-    payload = {
-        "device": {
-            "identifiers": [device],
-            "name": topics.device,
-            "manufacturer": "emotiond",
-            "model": "Apparent emotions of faces",
-            "sw_version": __version__,
-        },
-        "origin": {"name": "emotiond", "sw_version": __version__, "support_url": URL},
-        "components": {
-            f"{device}_{key}": component if len(component) == 1 else {**component, "unique_id": f"{device}_{key}"}
-            for key, component in components.items()
-        },
-    }
-    return Announcement(f"{prefix}/device/{device}/config", encode(payload), f"{prefix}/status")
+    return components
 
 
 def _removed(keys: Iterable[str], platforms: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
@@ -144,40 +161,31 @@ def _camera(topics: Topics, name: str, pause_topic: str | None) -> dict[str, dic
             "icon": "mdi:camera",
             "entity_category": "diagnostic",
             "device_class": "enum",
-            "options": ["online", "offline", "paused"],
+            "options": list(get_args(CameraStatus)),
             "state_topic": topics.of_camera(name, "status"),
             **_all_of(there),
         },
-        f"{key}_paused": {"platform": "switch"}  # taken away
-        if pause_topic is None
-        else {
-            "platform": "switch",
-            "name": f"{name} paused",
-            "icon": "mdi:pause",
-            "command_topic": pause_topic,
-            "payload_on": "on",
-            "payload_off": "off",
-            "qos": 1,
-            "state_topic": topics.of_camera(name, "status"),
-            "value_template": "{{ 'on' if value == 'paused' else 'off' }}",
-            "state_on": "on",
-            "state_off": "off",
-            **_all_of(there),
-        },
+        f"{key}_paused": _switch(topics, name, pause_topic),
     }
 
 
-def _of_device(topics: Topics, expire_after_s: int) -> dict[str, dict[str, Any]]:
-    figures: Figures = {
-        "temperature": (
-            "Processor temperature",
-            "value_json.temperature_c",
-            {"unit_of_measurement": "°C", "device_class": "temperature"},
-        ),
-        "queue": ("Events waiting", "value_json.queue", {}),
-        "uptime": ("Uptime", "value_json.uptime_s", {"unit_of_measurement": "s", "device_class": "duration"}),
+def _switch(topics: Topics, camera: str, pause_topic: str | None) -> dict[str, Any]:
+    if pause_topic is None:
+        return {"platform": "switch"}  # taken away
+    return {
+        "platform": "switch",
+        "name": f"{camera} paused",
+        "icon": "mdi:pause",
+        "command_topic": pause_topic,
+        "payload_on": "on",
+        "payload_off": "off",
+        "qos": 1,
+        "state_topic": topics.of_camera(camera, "status"),
+        "value_template": "{{ 'on' if value == 'paused' else 'off' }}",
+        "state_on": "on",
+        "state_off": "off",
+        **_all_of([_available(topics.status)]),
     }
-    return _figures(topics, figures, expire_after_s)
 
 
 def _figures(

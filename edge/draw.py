@@ -7,10 +7,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge.labels import EMOTIONS
+from edge.labels import EMOTIONS, UNCERTAIN
 from edge.records import Box, Reading, Scores
 
-UNCERTAIN = "uncertain"
 # BGR; told apart by people with red-green blindness too (after Okabe and Ito 2008).
 COLOURS = {
     "angry": (0, 94, 213),
@@ -126,6 +125,5 @@ def _panel(scale: float, row: int, width: int, height: int, pad: int) -> npt.NDA
 
 def _shared(a: Box, b: Box) -> int:
     """Pixels that two boxes have in common."""
-    width = min(a.x + a.w, b.x + b.w) - max(a.x, b.x)
-    height = min(a.y + a.h, b.y + b.h) - max(a.y, b.y)
-    return max(0, width) * max(0, height)
+    shared = a.common(b)
+    return 0 if shared is None else shared.w * shared.h

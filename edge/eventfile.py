@@ -33,6 +33,8 @@ PRAGMA cache_size = -256;  -- KiB
 CREATE TABLE IF NOT EXISTS events (number INTEGER PRIMARY KEY, at REAL NOT NULL, topic TEXT NOT NULL,
                                    payload BLOB NOT NULL);
 """
+ROWS = "SELECT number, at, topic, payload FROM events"
+ADD = "INSERT INTO events VALUES (?, ?, ?, ?)"
 TOTALS = """
 SELECT count(*), coalesce(sum(length(payload)), 0), coalesce(min(number), 1), coalesce(max(number), 0) FROM events
 """
@@ -93,14 +95,14 @@ class EventFile:
     def add(self, rows: Sequence[Row]) -> None:
         """Keep rows behind all others."""
         with self._transaction():
-            self._connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", rows)
+            self._connection.executemany(ADD, rows)
         self.count += len(rows)
         self.bytes += sum(len(row.payload) for row in rows)
         self.highest = max(self.highest, rows[-1].number)
 
     def after(self, number: int, limit: int) -> list[Row]:
         """The oldest `limit` rows whose number is larger than `number`."""
-        query = "SELECT number, at, topic, payload FROM events WHERE number > ? ORDER BY number"
+        query = f"{ROWS} WHERE number > ? ORDER BY number"
         try:
             with closing(self._connection.execute(query, (number,))) as found:
                 return list(islice(self._whole(found), limit))
@@ -171,9 +173,8 @@ class EventFile:
 
     def take(self, other: "EventFile") -> None:
         """Keep the rows of another file, which stays as it is, with their numbers. None of them may be taken here."""
-        query = "SELECT number, at, topic, payload FROM events"
-        with self._transaction(), closing(other._connection.execute(query)) as found:
-            self._connection.executemany("INSERT INTO events VALUES (?, ?, ?, ?)", other._whole(found))
+        with self._transaction(), closing(other._connection.execute(ROWS)) as found:
+            self._connection.executemany(ADD, other._whole(found))
         if not self.count:
             self.earlier = other.earlier
         self.count, self.bytes, *_ = self._connection.execute(TOTALS).fetchone()

@@ -50,7 +50,7 @@ def open_file(config: CameraConfig, source: str, colour: bool = True) -> "FileSo
     realtime, loop = bool(config.realtime), bool(config.loop)
     path = Path(source.removeprefix("file://"))
     try:
-        pictures = _find_pictures(str(path))
+        pictures = pictures_named(str(path))
     except OSError as error:
         raise InputNotFoundError(f"camera.source: {without_secret(source)}: {error.strerror}") from None
     if pictures is not None:
@@ -164,8 +164,11 @@ class FileSource:
             pass_began_at_s = position_s + 1 / FALLBACK_FPS
 
 
-def _find_pictures(source: str) -> list[Path] | None:
-    """The pictures that a folder, a pattern or a single picture names, in order; None if it names none of these."""
+def pictures_named(source: str) -> list[Path] | None:
+    """The pictures that a folder, a pattern or a single picture names, in order; None if it names none of these.
+
+    Raises InputNotFoundError where there are none, OSError.
+    """
     path = Path(source)
     if path.is_file():
         return [path] if path.suffix.lower() in PICTURE_SUFFIXES else None

@@ -9,7 +9,7 @@ import logging
 import multiprocessing
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -79,19 +79,11 @@ def simulate(
     a broker is not there at the beginning.
     """
     plan = Plan(config, f"{config.base_topic}-sim-{secrets.token_hex(3)}", devices, rate, seconds)
-    probe = Dialer(config, f"{plan.base}-probe").dial(lambda *_: None, lambda: None)
+    probe = Dialer(config, f"{plan.base}-probe").dial()
     protocol = probe.protocol
     probe.close()
     with ExitStack() as stack:
-        share = f"$share/{plan.base}/" if readers > 1 else ""
-        counting = [
-            stack.enter_context(
-                Reader(config, f"{share}{plan.base}/+/+/events", f"{plan.base}-reader-{number}", protocol)
-            )
-            for number in range(readers)
-        ]
-        if not all(reader.subscribed.wait(CONNACK_TIMEOUT_S * 2) for reader in counting):
-            raise ServiceUnavailableError("fleet-sim: the reader cannot subscribe; may it read there?")
+        counting = _enter_readers(stack, plan, protocol, readers)
         processes = -(-devices // DEVICES_PER_PROCESS)
         crews = [stack.enter_context(_Crew(plan, range(number, devices, processes))) for number in range(processes)]
         for crew in crews:
@@ -107,27 +99,46 @@ def simulate(
         for crew in crews:
             crew.say(deadline)
         outcomes: list[Outcome] = [crew.hear() for crew in crews]
-    arrived = [entry for reader in counting for entry in reader.arrived.items()]
-    delays_s = [first - published[identity] for identity, (_, first) in arrived if identity in published]
     return {
         "devices": devices,
         "processes": processes,
         "brokers": [f"{host}:{port}" for host, port in broker_addresses(config)],
         "protocol": protocol,
         "seconds": round(took_s, 1),
-        "published": len(published),
-        "arrived": len(arrived),
-        "lost": len(published.keys() - {identity for identity, _ in arrived}),
-        "repeats": sum(times - 1 for _, (times, _) in arrived),
-        "by_reader": [len(reader.arrived) for reader in counting],
-        "events_per_s": round(len(published) / max(took_s, 1e-3), 1),
-        "bytes_per_event": round(sum(reader.bytes for reader in counting) / max(1, sum(t for _, (t, _) in arrived))),
+        **_arrivals(published, counting, took_s),
         "client_cpu_ms_per_event": round(1000 * sum(outcome.cpu_s for outcome in outcomes) / max(1, len(published)), 3),
-        "delay_ms": _percentiles([1000 * delay for delay in delays_s]),
         "drops": sum(outcome.drops for outcome in outcomes),
         "outages": _outages([outage for outcome in outcomes for outage in outcome.outages]),
         "offline_at_the_end": sum(outcome.offline for outcome in outcomes),
         "queued_at_the_end": sum(outcome.queued for outcome in outcomes),
+    }
+
+
+def _enter_readers(stack: ExitStack, plan: Plan, protocol: str, count: int) -> list[Reader]:
+    """Those that count, once all of them are subscribed. Raises ServiceUnavailableError."""
+    topic = f"{plan.base}/+/+/events"
+    shared = f"$share/{plan.base}/{topic}" if count > 1 else topic
+    names = [f"{plan.base}-reader-{number}" for number in range(count)]
+    readers = [stack.enter_context(Reader(plan.config, shared, name, protocol)) for name in names]
+    if not all(reader.subscribed.wait(CONNACK_TIMEOUT_S * 2) for reader in readers):
+        raise ServiceUnavailableError("fleet-sim: the reader cannot subscribe; may it read there?")
+    return readers
+
+
+def _arrivals(published: Mapping[str, float], readers: Sequence[Reader], took_s: float) -> dict[str, Any]:
+    """published: id to when it was left with its link, in monotonic seconds; took_s: for all of them."""
+    arrived = [entry for reader in readers for entry in reader.arrived.items()]
+    messages = sum(times for _, (times, _) in arrived)
+    delays_s = [first - published[identity] for identity, (_, first) in arrived if identity in published]
+    return {
+        "published": len(published),
+        "arrived": len(arrived),
+        "lost": len(published.keys() - {identity for identity, _ in arrived}),
+        "repeats": messages - len(arrived),
+        "by_reader": [len(reader.arrived) for reader in readers],
+        "events_per_s": round(len(published) / max(took_s, 1e-3), 1),
+        "bytes_per_event": round(sum(reader.bytes for reader in readers) / max(1, messages)),
+        "delay_ms": _percentiles([1000 * delay for delay in delays_s]),
     }
 
 

@@ -69,7 +69,7 @@ def _fleet(options: argparse.Namespace) -> int:
         raise UsageError(f"--readers: at most {READERS_MAX}")
     if options.devices > DEVICES_MAX:
         raise UsageError(f"--devices: at most {DEVICES_MAX}; start several fleet-sim, on machines of their own")
-    set_up_logging("debug" if options.debug else "error")
+    set_up_logging("error", options.debug)
     logging.getLogger("edge.fleet").setLevel(logging.INFO)  # when all are connected: now brokers may be killed
     from edge.fleet import simulate
 
@@ -94,7 +94,7 @@ def _model(options: argparse.Namespace) -> int:
     from edge import configfile
 
     config = configfile.load(options.config, options.overrides).model
-    set_up_logging("debug" if options.debug else "warning")
+    set_up_logging("warning", options.debug)
     from edge import bundle
 
     if options.model_command == "verify":

@@ -11,10 +11,9 @@ from datetime import datetime, timezone
 from multiprocessing.connection import Connection as Pipe
 
 import numpy as np
-import paho.mqtt.client as paho
 
 from edge.config import MqttConfig, SpoolConfig
-from edge.connection import CONNACK_TIMEOUT_S, Connection, Dialer
+from edge.connection import CONNACK_TIMEOUT_S, Connection, Dialer, Prepare
 from edge.console import set_up_logging
 from edge.errors import EmotiondError, ServiceUnavailableError
 from edge.labels import EMOTIONS
@@ -126,7 +125,7 @@ def _scores(emotion: str) -> Scores:
 def _clean(plan: Plan, numbers: Sequence[int]) -> None:
     """Leave nothing retained: a broker would keep it for ever."""
     with contextlib.suppress(ServiceUnavailableError):
-        connection = Dialer(plan.config, f"{plan.base}-clean-{numbers[0]}").dial(lambda *_: None, lambda: None)
+        connection = Dialer(plan.config, f"{plan.base}-clean-{numbers[0]}").dial()
         for number in numbers:
             topics = Topics(plan.base, _name(number))
             for topic in (topics.status, topics.of_camera(CAMERA, "status")):
@@ -161,8 +160,8 @@ class _TimedDialer(Dialer):
 
     def dial(
         self,
-        prepare: Callable[[paho.Client, str], None],
-        wake: Callable[[], None],
+        prepare: Prepare = lambda client, protocol: None,
+        wake: Callable[[], None] = lambda: None,
         patience_s: float | None = None,
     ) -> Connection:
         found: list[Connection] = []

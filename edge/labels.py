@@ -3,3 +3,4 @@
 from typing import Final
 
 EMOTIONS: Final = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+UNCERTAIN: Final = "uncertain"  # what people read where no emotion is stable; in messages it is null

@@ -8,7 +8,7 @@ from typing import Any
 
 from edge.contract import SCHEMA_VERSION, EmotionMessage, EventMessage, FaceInView, FacesMessage
 from edge.pipeline import Sight
-from edge.records import Box, Event, Reading
+from edge.records import Event, Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def event_message(event: Event, origin: Origin) -> EventMessage:
         "previous": event.previous,
         "confidence": round(reading.confidence, 3),
         "scores": reading.scores.as_dict(),
-        "box": _as_list(reading.track.box),
+        "box": reading.track.box.as_list(),
         "frame": list(event.frame_size),
         "started_at": timestamp(event.started_at),
         "at": timestamp(event.at),
@@ -78,7 +78,7 @@ def faces_message(sight: Sight, origin: Origin) -> FacesMessage:
             "emotion": reading.emotion,
             "confidence": round(reading.confidence, 3),
             "scores": reading.scores.as_dict(),
-            "box": _as_list(reading.track.box),
+            "box": reading.track.box.as_list(),
         }
         for reading in sight.readings
     ]
@@ -121,7 +121,3 @@ def encode(message: Mapping[str, Any], ascii_only: bool = False) -> str:
 def timestamp(at: datetime) -> str:
     """UTC, ISO 8601 with milliseconds: `2026-11-21T08:05:56.123Z`."""
     return at.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _as_list(box: Box) -> list[int]:
-    return [box.x, box.y, box.w, box.h]

@@ -13,6 +13,7 @@ from wsgiref.simple_server import WSGIServer
 from edge.address import why_no_host
 from edge.config import MetricsConfig
 from edge.errors import ConfigError, ServiceUnavailableError
+from edge.labels import UNCERTAIN
 from edge.messages import Origin, dominant
 from edge.pipeline import Sight
 from edge.records import Event
@@ -98,7 +99,7 @@ class Metrics:
     def publish(self, event: Event, origin: Origin) -> None:
         """Count an event."""
         with self._lock:
-            self._cameras[origin.camera].events[event.type, event.reading.emotion or "uncertain"] += 1
+            self._cameras[origin.camera].events[event.type, event.reading.emotion or UNCERTAIN] += 1
 
     def show(self, sight: Sight, origin: Origin) -> None:
         """Take who is in view."""

@@ -7,7 +7,8 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TextIO
 
@@ -42,19 +43,19 @@ class Table:
 
     def __exit__(self, *exc: object) -> None:
         if self._file is not None:
-            with named(self._path):
+            with naming_file(self._path):
                 self._file.close()
 
     def add(self, rows: Iterable[Sequence[object]]) -> None:
         """Append rows of as many cells as the header has."""
-        with named(self._path):
+        with naming_file(self._path):
             self._writer.writerows(rows)
 
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a whole file, or leave what was there as it was. Raises OSError with the file's name in it."""
     target = Path(os.path.realpath(path))  # what a link leads to is written, not the link
-    with named(path):
+    with naming_file(path):
         existed = target.exists()
         if existed and not target.is_file():  # a pipe or a device: nothing can take its place
             target.write_bytes(content)
@@ -98,18 +99,14 @@ def write_picture(path: Path, picture: npt.NDArray[np.uint8]) -> None:
     write_file(path, encoded.tobytes())
 
 
-class named:  # noqa: N801 - used as `with named(path):`
+@contextmanager
+def naming_file(path: Path) -> Iterator[None]:
     """Errors of writing carry no file's name, or that of a temporary one; a person must read the one that was given."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, OSError):
-            number = error.errno or errno.EIO
-            raise OSError(number, error.strerror or os.strerror(number), str(self._path)) from None
+    try:
+        yield
+    except OSError as error:
+        number = error.errno or errno.EIO
+        raise OSError(number, error.strerror or os.strerror(number), str(path)) from None
 
 
 class Progress:
@@ -123,7 +120,8 @@ class Progress:
         self._unit, self._total, self._goes_on = unit, total, goes_on
         self._began_at = time.monotonic()
         self._is_terminal = sys.stderr.isatty()
-        self._due_at = self._began_at + (SHOW_EVERY_S if self._is_terminal else TELL_EVERY_S)
+        self._every_s = SHOW_EVERY_S if self._is_terminal else TELL_EVERY_S
+        self._due_at = self._began_at + self._every_s
         self._shown = False
 
     def show(self, done: int) -> None:
@@ -131,7 +129,7 @@ class Progress:
         now = time.monotonic()
         if now < self._due_at or done == self._total:
             return
-        self._due_at = now + (SHOW_EVERY_S if self._is_terminal else TELL_EVERY_S)
+        self._due_at = now + self._every_s
         line = self.text(done, now - self._began_at)
         self._shown = self._is_terminal
         if self._is_terminal:

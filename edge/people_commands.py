@@ -21,7 +21,14 @@ def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
         help="instead of detector.kind; mtcnn finds more, is slower, needs TensorFlow",
     )
 
-    image = commands.add_parser("image", parents=[common, people], help="read the faces of pictures")
+    _add_image(commands, [common, people])
+    _add_video(commands, [common, people])
+    _add_preview(commands, [common, people])
+    _add_web(commands, [common])
+
+
+def _add_image(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
+    image = commands.add_parser("image", parents=parents, help="read the faces of pictures")
     image.add_argument(
         "inputs", nargs="+", metavar="IN", help="a picture, a folder of them, or a pattern like 'a/*.jpg'"
     )
@@ -34,7 +41,9 @@ def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
     image.add_argument("--json", action="store_true", help="a JSON object per picture instead of a line for people")
     image.set_defaults(act=_image)
 
-    video = commands.add_parser("video", parents=[common, people], help="read the faces of a video")
+
+def _add_video(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
+    video = commands.add_parser("video", parents=parents, help="read the faces of a video")
     video.add_argument("source", metavar="IN", help="a video file, a folder of pictures, or builtin")
     video.add_argument("--output-video", type=Path, metavar="P", help="a copy with faces and scores drawn in")
     video.add_argument(
@@ -44,7 +53,9 @@ def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
     video.add_argument("--no-bars", action="store_true", help="no bar charts in the copy")
     video.set_defaults(act=_video)
 
-    preview = commands.add_parser("preview", parents=[common, people], help="a window with the faces as they are read")
+
+def _add_preview(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
+    preview = commands.add_parser("preview", parents=parents, help="a window with the faces as they are read")
     preview.add_argument(
         "--source",
         metavar="S",
@@ -53,7 +64,9 @@ def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
     preview.add_argument("--stills", type=Path, default=Path(), metavar="DIR", help="where key s saves; default: here")
     preview.set_defaults(act=_preview)
 
-    web = commands.add_parser("web", parents=[common], help="a dashboard in the browser")
+
+def _add_web(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
+    web = commands.add_parser("web", parents=parents, help="a dashboard in the browser")
     web.add_argument("--host", default="127.0.0.1", metavar="H", help="where to listen; default: this machine alone")
     web.add_argument("--port", type=positive, default=8080, metavar="N", help="default: 8080")
     web.add_argument("--password-file", type=Path, metavar="F", help="a file with the password that visitors must give")
@@ -70,7 +83,7 @@ def _image(options: argparse.Namespace) -> int:
 
     settings = configfile.found(options.config)
     config = configfile.load(settings, options.overrides, detector=options.detector)
-    set_up_logging("debug" if options.debug else "warning")
+    set_up_logging("warning", options.debug)
     from edge import stills
 
     outputs = (options.output_image, options.output_csv, options.json)
@@ -87,7 +100,7 @@ def _video(options: argparse.Namespace) -> int:
 
     settings = configfile.found(options.config)
     config = configfile.load(settings, options.overrides, options.source, options.detector)
-    set_up_logging("debug" if options.debug else "warning")
+    set_up_logging("warning", options.debug)
     from edge import video
 
     outputs = video.Outputs(options.output_video, options.output_csv, options.output_timeline)
@@ -100,7 +113,7 @@ def _preview(options: argparse.Namespace) -> int:
     from edge import configfile
 
     config = configfile.load(options.config, options.overrides, options.source, options.detector).per_camera[0]
-    set_up_logging("debug" if options.debug else config.log.level)
+    set_up_logging(config.log.level, options.debug)
     from edge import preview
 
     # A camera in the settings is as good as one on the command line.
@@ -114,7 +127,7 @@ def _web(options: argparse.Namespace) -> int:
     from edge import configfile
 
     config = configfile.load(options.config, options.overrides)
-    set_up_logging("debug" if options.debug else config.log.level)
+    set_up_logging(config.log.level, options.debug)
     try:
         from edge.web import server
     except ModuleNotFoundError as error:
@@ -128,10 +141,7 @@ def _web(options: argparse.Namespace) -> int:
 
 
 def _set_up() -> None:
-    """End on SIGTERM as on Ctrl-C, with whole files; and what OpenCV and FFmpeg read when they are loaded."""
+    """End on SIGTERM as on Ctrl-C, with whole files; and what OpenCV reads when it is loaded."""
     signal.signal(signal.SIGTERM, interrupt)
     # Held to before memory is taken for a picture.
     os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(PICTURE_PIXELS_MAX))
-    # What they say about damaged files and missing codecs we say better.
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

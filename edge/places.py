@@ -14,7 +14,7 @@ import cv2
 
 from edge.errors import InputNotFoundError, UsageError
 from edge.files import PICTURE_SUFFIXES
-from edge.output import DRAWN_SUFFIXES, named
+from edge.output import DRAWN_SUFFIXES, naming_file
 from edge.videofile import SUFFIXES as VIDEO_SUFFIXES
 
 STILL_SUFFIXES = (
@@ -117,7 +117,7 @@ def _identity(path: Path) -> object:
 def try_places(outputs: Iterable[Output]) -> None:
     """Raise OSError, with its name in it, for a file that cannot be written. Nothing is changed."""
     for _, path in outputs:
-        with named(path):
+        with naming_file(path):
             _try(Path(os.path.realpath(path)))
 
 

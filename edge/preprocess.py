@@ -7,8 +7,6 @@ import numpy.typing as npt
 from edge.records import Box
 
 FACE_SIZE = 48  # pixels; FER2013's side
-# Of the box's side, added on each side. FER2013's own frame is about a Haar box (median ratio 0.97, centred), so none.
-CROP_MARGIN = 0.0
 
 
 def usable(image: object) -> npt.NDArray[np.uint8] | None:
@@ -35,15 +33,16 @@ def as_grey(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), np.uint8)
 
 
-def crop_face(image: npt.NDArray[np.uint8], box: Box, margin: float = CROP_MARGIN) -> npt.NDArray[np.uint8]:
+def crop_face(image: npt.NDArray[np.uint8], box: Box) -> npt.NDArray[np.uint8]:
     """Cut the square around `box` and scale it to the network's input.
 
+    Without a margin: FER2013's own frame is about a Haar box (median ratio 0.97, centred).
     image: (height, width, 3) BGR or (height, width) grey, uint8; only the square is made grey. Where the square leaves
     the picture, the picture's border is repeated.
     Returns (48, 48) uint8. Raises ValueError for a box that does not touch the picture.
     """
     height, width = image.shape[:2]
-    side = max(1, round(max(box.w, box.h) * (1 + 2 * margin)))
+    side = max(1, box.w, box.h)
     left, top = round(box.x + box.w / 2 - side / 2), round(box.y + box.h / 2 - side / 2)
     right, bottom = left + side, top + side
     inside = image[max(0, top) : max(0, bottom), max(0, left) : max(0, right)]

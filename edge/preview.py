@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from edge import clip
 from edge.app import build_pipeline, build_search, build_source
+from edge.camera import V4L_LIMIT
 from edge.classifier import TfliteClassifier
 from edge.config import Config
 from edge.draw import caption, draw, shrunk_by
@@ -113,7 +114,7 @@ def check_display() -> None:
 
 def find_choices() -> list[Choice]:
     """The webcams that give a picture, and the built-in clip."""
-    os.environ["OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"] = "2"  # s
+    os.environ[V4L_LIMIT] = "2"
     choices: list[Choice] = []
     for device in sorted(Path("/dev").glob("video*"), key=lambda path: (len(path.name), path.name)):
         capture = cv2.VideoCapture(str(device), cv2.CAP_V4L2)

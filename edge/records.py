@@ -81,6 +81,10 @@ class Box:
         """As large as this one, about the middle of `other`."""
         return Box(other.x + (other.w - self.w) // 2, other.y + (other.h - self.h) // 2, self.w, self.h)
 
+    def as_list(self) -> list[int]:
+        """x, y, w, h, as messages and tables have them."""
+        return [self.x, self.y, self.w, self.h]
+
     def cut(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """This part of a picture, as a view; the box must lie inside."""
         return image[self.y : self.y + self.h, self.x : self.x + self.w]

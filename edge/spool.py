@@ -34,12 +34,13 @@ TIDY_S = 10.0  # between looks for events that are too old, and at a folder that
 class Spool:
     """A queue of messages, bounded in number, bytes and age; when it is full the oldest go, and are counted.
 
-    A context manager; `append`, `len` and the figures may be used from any thread, the others from one. `on_stored`
-    is called when there is something new to send. Raises ServiceUnavailableError if another process has the folder.
+    A context manager; `append`, `len` and the figures may be used from any thread, the others from one. Raises
+    ServiceUnavailableError if another process has the folder.
     """
 
-    def __init__(self, config: SpoolConfig, on_stored: Callable[[], None] = lambda: None) -> None:
-        self.on_stored = on_stored
+    def __init__(self, config: SpoolConfig) -> None:
+        self.on_stored: Callable[[], None] = lambda: None
+        """Called when there is something new to send."""
         self._config = config
         self._folder = state_folder(config)
         self._clock = Clock()  # it jumps only together with the times of this run's events

@@ -21,9 +21,9 @@ from edge.classifier import TfliteClassifier
 from edge.config import Config, HaarConfig
 from edge.console import shown, unicode_of
 from edge.contract import SCHEMA_VERSION
-from edge.draw import UNCERTAIN, draw
+from edge.draw import draw
 from edge.errors import BadDataError, UsageError
-from edge.labels import EMOTIONS
+from edge.labels import EMOTIONS, UNCERTAIN
 from edge.messages import encode
 from edge.output import DRAWN_SUFFIXES, Progress, Table, write_picture
 from edge.picturefile import decode, load
@@ -99,7 +99,6 @@ def run(
     if workers > 1:
         cv2.setNumThreads(1)
     readers = [Reader(config) for _ in range(workers)]
-    ascii_only = sys.stdout.encoding.lower() != "utf-8"  # what it cannot show would not be JSON
     counts: Counter[str] = Counter()
     broken = 0
     progress = Progress("pictures", len(paths), goes_on=bool(output_image or tables))
@@ -107,16 +106,11 @@ def run(
         table = stack.enter_context(Table(tables[0], FACES_HEADER)) if tables else None
         stack.callback(progress.clear)
         for done, still in enumerate(stack.enter_context(_read_all(readers, paths, drawn)), 1):
-            if still.problem is not None:
-                broken += 1
-                progress.complain(f"{shown(still.path)}: {still.problem}")
+            broken += still.problem is not None
             if table is not None:
                 table.add(_rows(still))
             counts.update(reading.emotion or UNCERTAIN for reading in still.readings)
-            if as_json:
-                progress.say(encode(_message(still, readers[0].model_id), ascii_only))
-            elif still.problem is None:
-                progress.say(_line(still))
+            _tell(still, progress, _message(still, readers[0].model_id) if as_json else None)
             progress.show(done)
     if tables:
         with Table(tables[1], FREQUENCIES_HEADER) as frequencies:
@@ -214,6 +208,17 @@ def _names_of_tables(path: Path | None) -> list[Path]:
     return [path, beside(path, "frequencies")]
 
 
+def _tell(still: Still, progress: Progress, message: dict[str, Any] | None) -> None:
+    """message: what is said in place of a line for people."""
+    if still.problem is not None:
+        progress.complain(f"{shown(still.path)}: {still.problem}")
+    if message is not None:
+        ascii_only = sys.stdout.encoding.lower() != "utf-8"  # what it cannot show would not be JSON
+        progress.say(encode(message, ascii_only))
+    elif still.problem is None:
+        progress.say(_line(still))
+
+
 def _rows(still: Still) -> list[list[object]]:
     return [
         [
@@ -222,7 +227,7 @@ def _rows(still: Still) -> list[list[object]]:
             reading.emotion or UNCERTAIN,
             round(reading.confidence, 3),
             *reading.scores.as_dict().values(),
-            *(reading.track.box.x, reading.track.box.y, reading.track.box.w, reading.track.box.h),
+            *reading.track.box.as_list(),
             *still.size,
         ]
         for reading in still.readings
@@ -238,7 +243,7 @@ def _message(still: Still, model: str) -> dict[str, Any]:
             "emotion": reading.emotion,
             "confidence": round(reading.confidence, 3),
             "scores": reading.scores.as_dict(),
-            "box": [reading.track.box.x, reading.track.box.y, reading.track.box.w, reading.track.box.h],
+            "box": reading.track.box.as_list(),
         }
         for reading in still.readings
     ]

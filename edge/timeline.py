@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge.draw import COLOURS, FONT, PANEL, UNCERTAIN, WHITE
-from edge.labels import EMOTIONS
+from edge.draw import COLOURS, FONT, PANEL, WHITE
+from edge.labels import EMOTIONS, UNCERTAIN
 from edge.pipeline import Sight
 
 BIN_S = 0.2  # finer than anyone reads it, and a day of video still fits into memory

@@ -26,6 +26,7 @@ class Gone:
         return number in self._numbers
 
     def add(self, number: int) -> None:
+        """This one is done with."""
         with self._lock:
             self._numbers.add(number)
             self.highest = max(self.highest, number)

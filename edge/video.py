@@ -1,10 +1,8 @@
 """A video from its beginning to its end: an annotated copy, tables, and a picture of the emotions over time."""
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +18,14 @@ from edge.camera import is_live
 from edge.classifier import TfliteClassifier
 from edge.config import Config
 from edge.console import shown
-from edge.draw import UNCERTAIN, draw
-from edge.errors import EndOfStream, UsageError
-from edge.files import FALLBACK_FPS, PICTURE_SUFFIXES, open_file
+from edge.draw import draw
+from edge.errors import EndOfStream, InputNotFoundError, UsageError
+from edge.files import FALLBACK_FPS, PICTURE_SUFFIXES, open_file, pictures_named
 from edge.heap import keep_freed
-from edge.labels import EMOTIONS
+from edge.labels import EMOTIONS, UNCERTAIN
 from edge.output import Progress, Table, write_picture
 from edge.pipeline import FrameSource, Sight
-from edge.records import Frame
+from edge.records import Event, Frame, Reading
 from edge.timeline import Timeline
 from edge.videofile import VideoFile
 
@@ -73,7 +71,8 @@ def run(config: Config, outputs: Outputs, bars: bool = True, settings: Path | No
     fps, promised = _facts(source_name, camera.fps, PEEKED if outputs.video else 0)
     classifier = TfliteClassifier.from_config(config.model)
     timeline, frames, events = Timeline(), 0, 0
-    progress = Progress("frames", promised, goes_on=outputs != Outputs())
+    writes = outputs != Outputs()
+    progress = Progress("frames", promised, goes_on=writes)
     with ExitStack() as stack:
         stack.enter_context(source)
         pipeline = build_pipeline(config, stack.enter_context(build_search(config)), classifier)
@@ -83,14 +82,14 @@ def run(config: Config, outputs: Outputs, bars: bool = True, settings: Path | No
         for frame in _frames(source):
             sight = pipeline.step(frame)
             frames, events = frames + 1, events + len(sight.events)
-            _tell(sight, tables, timeline, progress, quiet=outputs != Outputs())
+            _tell(sight, tables, timeline, progress, quiet=writes)
             if copy is not None:
                 copy.add(sight)
             progress.show(frames)
         last = pipeline.finish()
         if last is not None:
             events += len(last.events)
-            _tell(last, tables, None, progress, quiet=outputs != Outputs())
+            _tell(last, tables, None, progress, quiet=writes)
     written = f", written as {copy.codec}{copy.add_sound(_video_file(source_name))}" if copy else ""
     if outputs.timeline:
         write_picture(outputs.timeline, timeline.draw())
@@ -183,40 +182,29 @@ class _Tables:
         self._stack.close()
 
     def add(self, sight: Sight, with_faces: bool) -> None:
+        """Append what one frame showed."""
         at_s = round(sight.frame.media_time, 3)
         if with_faces:
-            self._faces.add(
-                [
-                    sight.frame.seq,
-                    at_s,
-                    reading.track.id,
-                    reading.emotion or UNCERTAIN,
-                    round(reading.confidence, 3),
-                    *reading.scores.as_dict().values(),
-                    *(reading.track.box.x, reading.track.box.y, reading.track.box.w, reading.track.box.h),
-                    int(reading.track.missed == 0),
-                ]
-                for reading in sight.readings
-            )
-        for event in sight.events:
-            reading = event.reading
-            box = reading.track.box
-            emotions = (reading.emotion or UNCERTAIN, "" if event.type == "new" else event.previous or UNCERTAIN)
-            self._events.add(
-                [
-                    [
-                        at_s,
-                        event.type,
-                        reading.track.id,
-                        *emotions,
-                        round(reading.confidence, 3),
-                        box.x,
-                        box.y,
-                        box.w,
-                        box.h,
-                    ]
-                ]
-            )
+            self._faces.add(_face_row(sight.frame.seq, at_s, reading) for reading in sight.readings)
+        self._events.add(_event_row(at_s, event) for event in sight.events)
+
+
+def _face_row(seq: int, at_s: float, reading: Reading) -> list[object]:
+    return [
+        *(seq, at_s, reading.track.id, reading.emotion or UNCERTAIN, round(reading.confidence, 3)),
+        *reading.scores.as_dict().values(),
+        *reading.track.box.as_list(),
+        int(reading.track.missed == 0),
+    ]
+
+
+def _event_row(at_s: float, event: Event) -> list[object]:
+    reading = event.reading
+    previous = "" if event.type == "new" else event.previous or UNCERTAIN
+    return [
+        *(at_s, event.type, reading.track.id, reading.emotion or UNCERTAIN, previous, round(reading.confidence, 3)),
+        *reading.track.box.as_list(),
+    ]
 
 
 def _tell(sight: Sight, tables: _Tables | None, timeline: Timeline | None, progress: Progress, quiet: bool) -> None:
@@ -255,14 +243,14 @@ def _refuse(source: str, outputs: Outputs, read_besides: Sequence[Path]) -> None
 def _files_of(source: str) -> list[Path]:
     """The files that are read, as `open_file` finds them. What is not there is its to say."""
     path = Path(source.removeprefix("file://"))
-    if source == "builtin" or path.is_file():
-        return [path] if source != "builtin" else []
-    folder, pattern = (path, "*") if path.is_dir() else (path.parent, re.sub(r"%0?\d*d", "*", path.name))
-    try:
-        files = list(folder.iterdir())
-    except OSError:
+    if source == "builtin":
         return []
-    return [file for file in files if fnmatch(file.name, pattern) and file.suffix.lower() in PICTURE_SUFFIXES]
+    if path.is_file():
+        return [path]
+    try:
+        return pictures_named(str(path)) or []
+    except (OSError, InputNotFoundError):
+        return []
 
 
 def _video_file(source: str) -> Path | None:

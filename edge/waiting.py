@@ -34,6 +34,7 @@ class Waiting:
             self.overflowed += 1
 
     def forget(self, number: int) -> None:
+        """Let go of a row that is here. Raises KeyError for another."""
         self.bytes -= len(self._rows.pop(number).payload)
 
     def after(self, number: int, limit: int | None = None) -> list[Row]:

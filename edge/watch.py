@@ -15,10 +15,10 @@ from edge.config import MqttConfig
 from edge.connection import Connection, Dialer, passing_client_id
 from edge.console import shown
 from edge.errors import ServiceUnavailableError
+from edge.labels import UNCERTAIN
 
 log = logging.getLogger(__name__)
 
-UNCERTAIN = "uncertain"
 SUBSCRIBE_S = 1.0
 
 
@@ -153,12 +153,12 @@ def describe(topic: str, text: str) -> str:
 
 def _event(message: dict[str, Any]) -> str:
     emotion, confidence = message["emotion"] or UNCERTAIN, round(message["confidence"] * 100)
-    shown = {
+    change = {
         "new": f"face {message['track']} appears",
         "update": f"face {message['track']} {message['previous'] or UNCERTAIN} -> {emotion} ({confidence} %)",
         "end": f"face {message['track']} is gone, last {emotion}",
     }[message["type"]]
-    return f"{message['at'][11:23]}  {shown}"
+    return f"{message['at'][11:23]}  {change}"
 
 
 def _emotion(message: dict[str, Any]) -> str:

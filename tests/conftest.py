@@ -20,6 +20,7 @@ import yaml
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edge import clip
+from mjpeg_server import MjpegCamera
 
 # TensorFlow 2.21 with oneDNN damages its heap on some AMD processors (family 25, model 17) when networks as narrow as
 # the tests' are trained. Set before Keras is imported, and for child processes.
@@ -157,6 +158,8 @@ class Daemon:
         return self.finish()
 
 
+# A camera that is lost is missed after a second, and soon taken up again.
+QUICK = {"camera.timeout_s": 1.0, "camera.stale_after_s": 1.0, "camera.retry_min_s": 0.1, "camera.retry_max_s": 0.5}
 # A face is there, and told, in every second; no end, and an event for each change at once.
 LIVELY = {"emotion": {"dwell_s": 0.0, "min_confidence": 0.0, "smoothing_s": 0.0}}
 
@@ -278,6 +281,20 @@ def subscribe() -> Iterator[Callable[..., Subscriber]]:
 def clip_frames() -> list[np.ndarray]:
     """One cycle of the built-in clip: comes in, moves, leaves."""
     return [image for _, image in clip.frames()]
+
+
+@pytest.fixture(scope="session")
+def standing(clip_frames: list[np.ndarray]) -> list[np.ndarray]:
+    """The part of the built-in clip in which the person is there."""
+    return clip_frames[30:170]
+
+
+@pytest.fixture
+def camera(standing: list[np.ndarray]) -> Iterator[MjpegCamera]:
+    """A network camera before which that person stands."""
+    server = MjpegCamera(standing)
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,12 @@ from datetime import datetime, timezone
 import numpy as np
 
 from edge.labels import EMOTIONS
+from edge.messages import Origin
 from edge.records import Box, Face, Frame, Scores, Track
 
 EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
 BOX = Box(10, 10, 100, 100)
+ORIGIN = Origin("pi", "camera", "0" * 12)
 
 
 def frame(at: float = 0.0, seq: int = 0, size: tuple[int, int] = (640, 480)) -> Frame:

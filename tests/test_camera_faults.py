@@ -2,26 +2,18 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from conftest import Broker, Daemon, Subscriber, plain, wait_for
+from conftest import QUICK, Broker, Daemon, Subscriber, plain, wait_for
 from edge.camera import LiveSource
 from edge.config import CameraConfig
 from mjpeg_server import MjpegCamera
 
 CAMERA_STATUS, FACES = "emotiond/pi/camera/status", "emotiond/pi/camera/faces"
-QUICK = {"camera.timeout_s": 1.0, "camera.stale_after_s": 1.0, "camera.retry_min_s": 0.1, "camera.retry_max_s": 0.5}
-
-
-@pytest.fixture
-def camera(clip_frames: list[np.ndarray]) -> Iterator[MjpegCamera]:
-    server = MjpegCamera(clip_frames[30:170])
-    yield server
-    server.close()
 
 
 @pytest.fixture

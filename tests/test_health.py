@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.health import Counters, Notifier
-from edge.messages import Origin
-
-ORIGIN = Origin("pi", "camera", "0" * 12)
+from edge.health import Counters, Notifier, is_service
+from fakes import ORIGIN
 
 
 def received(channel: socket.socket) -> list[str]:
@@ -45,6 +43,7 @@ def test_without_systemd_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> Non
     notifier = Notifier()
     notifier.say("READY=1")
     notifier.alive()
+    assert not is_service()
 
 
 def test_stats_count_frames_and_drops_since_the_last_message() -> None:

@@ -19,14 +19,13 @@ from edge.broker import EmbeddedBroker
 from edge.config import MqttConfig, SpoolConfig
 from edge.connection import Dialer
 from edge.errors import ConfigError, ServiceUnavailableError
-from edge.messages import Origin, Topics
+from edge.messages import Topics
 from edge.mqtt import MqttLink
 from edge.pipeline import Sight
 from edge.records import Event, Reading
 from edge.spool import Spool
-from fakes import EPOCH, frame, scores, track
+from fakes import EPOCH, ORIGIN, frame, scores, track
 
-ORIGIN = Origin("pi", "camera", "0" * 12)
 TOPICS = Topics("emotiond", "pi")
 READING = Reading(track(1), scores(happy=0.9), "happy")
 
@@ -56,7 +55,7 @@ def link_to() -> Iterator[Callable[..., MqttLink]]:
 
 def dial(config: MqttConfig) -> str:
     """Connect and hang up; returns the protocol that was spoken."""
-    connection = Dialer(config, "tester").dial(lambda *_: None, lambda: None)
+    connection = Dialer(config, "tester").dial()
     connection.close()
     return connection.protocol
 
@@ -292,7 +291,7 @@ def test_only_a_brokers_own_word_makes_it_one_of_3_1_1(
         dialer = Dialer(settings(listener.getsockname()[1]), "tester")
         for _ in spoken:
             try:
-                connection = dialer.dial(lambda *_: None, lambda: None)
+                connection = dialer.dial()
             except ServiceUnavailableError:
                 heard.append(None)
             else:
@@ -321,7 +320,7 @@ def test_a_broker_that_was_silent_for_a_while_is_asked_in_5_again(monkeypatch: p
         thread.start()
         dialer = Dialer(settings(listener.getsockname()[1]), "tester")
         for protocol in ("3.1.1", "5"):
-            connection = dialer.dial(lambda *_: None, lambda: None)
+            connection = dialer.dial()
             assert connection.protocol == protocol
             connection.close()
         thread.join()

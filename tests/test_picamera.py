@@ -17,7 +17,7 @@ from types import ModuleType
 
 import pytest
 
-from conftest import PATIENCE_S, ROOT, Broker, Daemon, free_port, plain, wait_for
+from conftest import PATIENCE_S, QUICK, ROOT, Broker, Daemon, free_port, plain, wait_for
 from edge.app import build_source
 from edge.capture import open_capture
 from edge.config import CameraConfig
@@ -26,7 +26,6 @@ from edge.picamera import PiCapture, modules_found
 
 MADE = str(ROOT / "tests/made")
 STATUS = "emotiond/pi/camera/status"
-QUICK = {"camera.timeout_s": 1.0, "camera.stale_after_s": 1.0, "camera.retry_min_s": 0.1, "camera.retry_max_s": 0.5}
 
 
 @pytest.fixture

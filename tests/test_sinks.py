@@ -9,12 +9,9 @@ import pytest
 
 from conftest import wait_for
 from edge import sinks
-from edge.messages import Origin
 from edge.records import Event, Reading
 from edge.sinks import JsonLines, LineWriter
-from fakes import EPOCH, scores, track
-
-ORIGIN = Origin("pi", "camera", "0" * 12)
+from fakes import EPOCH, ORIGIN, scores, track
 
 
 def event(number: int) -> Event:

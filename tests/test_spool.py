@@ -26,8 +26,8 @@ def open_spool() -> Iterator[Callable[..., Spool]]:
     """Opens a spool with these settings; it is closed at the end of the test."""
     with ExitStack() as stack:
 
-        def enter(on_stored: Callable[[], None] = lambda: None, **settings: object) -> Spool:
-            return stack.enter_context(Spool(SpoolConfig(**{"sync_s": 0.05, **settings}), on_stored))
+        def enter(**settings: object) -> Spool:
+            return stack.enter_context(Spool(SpoolConfig(**{"sync_s": 0.05, **settings})))
 
         yield enter
 
@@ -491,7 +491,8 @@ def test_a_folder_that_can_be_used_later_is_and_what_waits_there_is_sent(
     old = [f"old {number}" for number in range(1, 300, 2)]
     (tmp_path / "state").write_text("")  # as a file system that is not mounted yet
     told = threading.Event()
-    spool = open_spool(folder=tmp_path / "state", on_stored=told.set)
+    spool = open_spool(folder=tmp_path / "state")
+    spool.on_stored = told.set
     for number in range(5):
         spool.append(TOPIC, f"new {number}")
     new = [f"new {number}" for number in range(5)]

@@ -10,24 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
-from conftest import PATIENCE_S, ROOT, Broker, Daemon, free_port, is_open, plain, wait_for
+from conftest import PATIENCE_S, QUICK, ROOT, Broker, Daemon, free_port, is_open, plain, wait_for
 from mjpeg_server import MjpegCamera
 
 CAMERA_STATUS = "emotiond/pi/camera/status"
-QUICK = {"camera.timeout_s": 1.0, "camera.stale_after_s": 1.0, "camera.retry_min_s": 0.1, "camera.retry_max_s": 0.5}
-
-
-@pytest.fixture(scope="session")
-def standing(clip_frames: list[np.ndarray]) -> list[np.ndarray]:
-    """The part of the built-in clip in which the person is there."""
-    return clip_frames[30:170]
-
-
-@pytest.fixture
-def camera(standing: list[np.ndarray]) -> Iterator[MjpegCamera]:
-    server = MjpegCamera(standing)
-    yield server
-    server.close()
 
 
 def threads_and_descriptors(daemon: Daemon) -> tuple[int, int]:

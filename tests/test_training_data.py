@@ -6,7 +6,6 @@ import os
 import struct
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -408,18 +407,11 @@ def test_importing_the_data_module_loads_no_framework() -> None:
 
 
 @pytest.mark.skipif(not FER2013.is_dir(), reason="FER2013 is not here (EMOTIOND_SHARED)")
-def test_the_real_csv_loads_in_time_and_again_from_the_cache() -> None:
-    votes = data.find_votes(FER2013)
-    started = time.monotonic()
-    dataset = data.load(FER2013, votes)
-    cold = time.monotonic() - started
-    started = time.monotonic()
+def test_the_real_csv_loads_whole_and_again_the_same_from_the_cache() -> None:
+    dataset = data.load(FER2013, data.find_votes(FER2013))
     again = data.load(FER2013)
-    warm = time.monotonic() - started
     assert len(dataset.split("PublicTest")) == 3589
     assert len(dataset.split("Training")) + len(dataset.skipped) == 28535
     seen = clear_majority(dataset.votes)
     assert (seen == dataset.labels)[seen >= 0].mean() > 0.65  # far more than if the rows were misaligned
     np.testing.assert_array_equal(dataset.images, again.images)
-    assert cold < 120  # three times the promise, since this machine may be busy
-    assert warm < 5

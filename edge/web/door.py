@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edge.contract import SCHEMA_VERSION
-from edge.labels import EMOTIONS
+from edge.labels import EMOTIONS, UNCERTAIN
 
 REFUSED = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
 MESSAGE_MAX = 2**19  # characters; a thousand faces have fewer
@@ -83,7 +83,7 @@ def event(message: dict[str, Any], device: str, camera: str) -> dict[str, Any]:
         "camera": camera,
         "type": text(message["type"]),
         "face": whole(message["track"]),
-        "emotion": emotion(message["emotion"]) or "uncertain",
+        "emotion": emotion(message["emotion"]) or UNCERTAIN,
         "previous": emotion(message["previous"]) or "",
         "confidence": round(share(message["confidence"]), 3),
     }

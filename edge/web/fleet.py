@@ -17,7 +17,7 @@ from edge.web import door
 CAMERAS_MAX = 500
 EVENTS_MAX = 10_000
 FACES_MAX = 32  # of one message
-STALE_S = 3.0  # s without a live message until the faces shown are taken away
+STALE_S = 3.0  # without a live message until the faces shown are taken away
 PICTURE_STALE_S = 5.0
 SPANS_S = {"15 minutes": 900, "1 hour": 3600, "24 hours": 86_400, "7 days": 604_800}
 FINE_S, COARSE_S = 10, 300  # a bin of the history
@@ -60,7 +60,7 @@ class History:
 
     def series(self, now: float, span_s: int) -> list[tuple[float, list[float] | None]]:
         """Start of bin and mean scores over the last `span_s`; None stands where nobody was seen, so lines break."""
-        width = FINE_S if span_s <= 3600 else COARSE_S
+        width = FINE_S if span_s <= SPAN_OF_BIN_S[FINE_S] else COARSE_S
         series: list[tuple[float, list[float] | None]] = []
         for start, count, *sums in list(self._bins[width]):
             if not now - span_s <= start <= now:

@@ -13,7 +13,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-WRONG_PASSWORD_S = 1.0  # s that a wrong password costs
+WRONG_PASSWORD_S = 1.0  # that a wrong password costs
 
 
 class Guard:

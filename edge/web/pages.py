@@ -10,8 +10,7 @@ from typing import Any
 from nicegui import ui
 
 from edge.config import MqttConfig
-from edge.draw import UNCERTAIN
-from edge.labels import EMOTIONS
+from edge.labels import EMOTIONS, UNCERTAIN
 from edge.watch import Subscriber
 from edge.web import render
 from edge.web.cameras import REFRESH_S, Cameras

@@ -8,8 +8,8 @@ from datetime import datetime, timezone
 from html import escape
 from typing import Any
 
-from edge.draw import COLOURS, UNCERTAIN
-from edge.labels import EMOTIONS
+from edge.draw import COLOURS
+from edge.labels import EMOTIONS, UNCERTAIN
 from edge.web.fleet import CameraView
 
 SYMBOLS = {"online": "●", "offline": "✖", "stopped": "■", "paused": "❚❚", "unknown": "?"}

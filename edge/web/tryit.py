@@ -105,7 +105,7 @@ def _look(pipeline: Pipeline, content: bytes, seq: int) -> dict[str, Any]:
             "emotion": reading.emotion,
             "confidence": round(reading.confidence, 3),
             "scores": [round(float(value), 3) for value in reading.scores.values],
-            "box": [reading.track.box.x, reading.track.box.y, reading.track.box.w, reading.track.box.h],
+            "box": reading.track.box.as_list(),
         }
         for reading in sight.readings
     ]
