@@ -23,14 +23,26 @@ PACKAGING := pyproject.toml constraints.txt
 # Where python3-venv is missing, Python leaves an environment without pip behind, which would count as made.
 .DELETE_ON_ERROR:
 
+# An environment holds its own path, and is for one Python: in a folder that was moved or copied, and after an upgrade of
+# the system, it is made anew.
+MADE_FOR := $$(cd $(VENV) && pwd -P) $$($(BIN)/python -V 2>&1)
+STALE := $(shell [ ! -s $(VENV)/ready ] || [ "$$(cat $(VENV)/ready)" = "$(MADE_FOR)" ] || echo stale)
+ifneq ($(STALE),)
+$(info make: $(VENV) was made in another place or for another Python, and is made anew)
+$(shell rm -rf $(VENV))
+endif
+
 setup: $(VENV)/ready
 
+# The version first: pip says nothing that helps, and the environment of an old Python would stay.
 $(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "make: $$($(PYTHON) -V): emotiond takes 3.10 to 3.13; name one: make PYTHON=python3.13 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/ready: $(BIN)/python $(PACKAGING)
 	$(PIP) -c constraints.txt -e '.[$(OPENCV),broker]'
-	@touch $@
+	@echo "$(MADE_FOR)" >$@
 
 train-setup: $(VENV)/ready-train
 
