@@ -56,9 +56,8 @@ class EmbeddedBroker:
                 self._start()
             except _PortTakenError:
                 continue
-            log.info(
-                "embedded broker: %s on %s:%d; mosquitto_sub -p %d -v -t '#' shows all", self.kind, HOST, port, port
-            )
+            other = "" if port == DEFAULT_PORT else f" --set mqtt.port={port}"
+            log.info("embedded broker: %s on %s:%d; emotiond watch%s shows what comes", self.kind, HOST, port, other)
             self._watcher.start()
             return self
         raise ServiceUnavailableError(

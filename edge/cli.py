@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import logging
 import os
 import signal
 import sys
@@ -14,7 +15,9 @@ from typing import NoReturn
 
 from edge import __version__, fleet_commands, people_commands
 from edge.console import interrupt, interrupts, positive, send_nowhere, set_up_logging, shown
-from edge.errors import ConfigError, EmotiondError
+from edge.errors import ConfigError, EmotiondError, ServiceUnavailableError
+
+log = logging.getLogger(__name__)
 
 BUG, IO_ERROR = 70, 74  # sysexits.h: EX_SOFTWARE, EX_IOERR
 INTERRUPTED = 128 + signal.SIGINT  # as shells say it
@@ -164,7 +167,14 @@ def _watch(options: argparse.Namespace) -> int:
     if settings.broker is None:
         raise ConfigError("mqtt.broker: null: there is no broker to watch")
     # A wrong name should be told at once; later losses are waited out.
-    Dialer(settings, passing_client_id("watch")).dial(lambda *_: None, lambda: None).close()
+    dialer = Dialer(settings, passing_client_id("watch"))
+    try:
+        dialer.dial(lambda *_: None, lambda: None).close()
+    except ServiceUnavailableError as error:
+        if not settings.embedded:
+            raise
+        raise ServiceUnavailableError(f"{error}; start emotiond run first, or name a broker (mqtt.broker)") from None
+    log.info("watching %s:%d, %s/...; Ctrl-C ends it", dialer.host, dialer.port, settings.base_topic)
     signal.signal(signal.SIGTERM, interrupt)
     with (
         LineWriter(sys.stdout.fileno()) as writer,
