@@ -110,7 +110,8 @@ def test_where_it_watches_is_told_and_how_to_watch_an_embedded_broker_at_another
     assert err == f"emotiond: mqtt.broker: 127.0.0.1:{port}: cannot be reached: Connection refused; {way_out}\n"
     daemon = start("run", "--set", f"mqtt.port={port}")
     told = daemon.process.stderr.readline()
-    assert (setting := re.search(r"emotiond watch (--set mqtt.port=\d+) shows", told)), told
+    setting = re.search(r"emotiond watch (--set mqtt.port=\d+) shows", told)
+    assert setting, told
     watch = start("watch", *setting[1].split())
     assert watch.process.stderr.readline() == f"emotiond: watching 127.0.0.1:{port}, emotiond/...; Ctrl-C ends it\n"
     assert "online" in watch.process.stdout.readline()

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from edge.errors import ConfigError, EmotiondError
 
+# TensorFlow calls it an error that there is no graphics card. What ends a command comes as an exception too.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 
 def say(text: str, end: str = "\n", only_terminal: bool = False) -> None:
     """Write to standard error, which leaves standard output to results. only_terminal: not into log files."""
