@@ -29,7 +29,7 @@ def bundle(options: argparse.Namespace) -> int:
         try:
             files[name] = (options.models / name).read_bytes()
         except OSError as error:
-            wanted = "the network's card, which you write" if name == CARD else "a folder that python -m convert wrote has it"
+            wanted = "the network's card, which you write" if name == CARD else "python -m convert writes it"
             raise InputNotFoundError(f"{options.models / name}: {error.strerror}; {wanted}") from None
     made = Bundle(options.name, options.version, files)
     content = pack(made)
