@@ -6,7 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from edge.console import interrupt, positive, set_up_logging, unicode_of
+from edge.console import add_command, interrupt, positive, set_up_logging, unicode_of
 from edge.errors import ConfigError, UsageError
 
 PICTURE_PIXELS_MAX = 50_000_000  # three bytes each; JPEGs of four times as many are decoded at half their size
@@ -21,7 +21,8 @@ def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
         help="instead of detector.kind; mtcnn finds more, is slower, needs TensorFlow",
     )
 
-    image = commands.add_parser("image", parents=[common, people], help="read the faces of pictures")
+    more = "Prints a line for each picture; files are written where they are asked for."
+    image = add_command(commands, "image", "read the faces of pictures", more, parents=[common, people])
     image.add_argument(
         "inputs", nargs="+", metavar="IN", help="a picture, a folder of them, or a pattern like 'a/*.jpg'"
     )
@@ -34,7 +35,8 @@ def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
     image.add_argument("--json", action="store_true", help="a JSON object per picture instead of a line for people")
     image.set_defaults(act=_image)
 
-    video = commands.add_parser("video", parents=[common, people], help="read the faces of a video")
+    more = "Prints what was found in all; files are written where they are asked for."
+    video = add_command(commands, "video", "read the faces of a video", more, parents=[common, people])
     video.add_argument("source", metavar="IN", help="a video file, a folder of pictures, or builtin")
     video.add_argument("--output-video", type=Path, metavar="P", help="a copy with faces and scores drawn in")
     video.add_argument(
@@ -44,7 +46,8 @@ def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
     video.add_argument("--no-bars", action="store_true", help="no bar charts in the copy")
     video.set_defaults(act=_video)
 
-    preview = commands.add_parser("preview", parents=[common, people], help="a window with the faces as they are read")
+    what, more = "a window with the faces as they are read", "Its key h shows all keys."
+    preview = add_command(commands, "preview", what, more, parents=[common, people])
     preview.add_argument(
         "--source",
         metavar="S",
@@ -53,7 +56,8 @@ def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
     preview.add_argument("--stills", type=Path, default=Path(), metavar="DIR", help="where key s saves; default: here")
     preview.set_defaults(act=_preview)
 
-    web = commands.add_parser("web", parents=[common], help="a dashboard in the browser")
+    more = "Of all devices of the broker in mqtt.broker; and a page that reads the visitor's own camera."
+    web = add_command(commands, "web", "a dashboard in the browser", more, parents=[common])
     web.add_argument("--host", default="127.0.0.1", metavar="H", help="where to listen; default: this machine alone")
     web.add_argument("--port", type=positive, default=8080, metavar="N", help="default: 8080")
     web.add_argument("--password-file", type=Path, metavar="F", help="a file with the password that visitors must give")

@@ -20,7 +20,7 @@ def test_everything_holds(broker: Broker, start) -> None:
     code, out, err = start("check", *plain(broker.port)).finish()
     assert (code, err) == (0, "")
     table = rows(out)
-    assert list(table) == ["config", "runtime", "model", "cameras", "detector", "camera", "spool", "broker"]
+    assert list(table) == ["settings", "runtime", "model", "cameras", "detector", "camera", "spool", "broker"]
     assert {mark for mark, _ in table.values()} == {"ok"}
     assert "litert" in table["runtime"][1]
     assert "on litert" in table["model"][1]
