@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.config import MqttConfig
-from edge.errors import ConfigError, ServiceUnavailableError
+from edge.errors import ConfigError, ServiceUnavailableError, pip
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +166,8 @@ def _start_amqtt(port: int) -> Started:
         from amqtt.broker import Broker
     except ImportError:
         raise ConfigError(
-            "mqtt.broker: embedded needs mosquitto (apt install mosquitto) or amqtt (pip install 'emotiond[broker]')"
+            "mqtt.broker: embedded needs mosquitto (sudo apt-get install mosquitto) or amqtt "
+            f"({pip('install', 'emotiond[broker]')})"
         ) from None
     if _answers(port):
         raise _PortTakenError

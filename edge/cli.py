@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from edge import __version__, fleet_commands, people_commands
 from edge.console import add_command, interrupt, interrupts, positive, send_nowhere, set_up_logging, shown
-from edge.errors import ConfigError, EmotiondError, ServiceUnavailableError
+from edge.errors import ConfigError, EmotiondError, ServiceUnavailableError, pip
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ def _run(options: argparse.Namespace) -> int:
         if error.name != "cv2":
             raise
         raise ConfigError(
-            "OpenCV is not installed: pip install opencv-python-headless (with a window: opencv-python)"
+            f"OpenCV is not installed: {pip('install', 'opencv-python-headless')} (with a window: opencv-python)"
         ) from None
     except ImportError as error:
         if "lib" not in str(error) or ".so" not in str(error):

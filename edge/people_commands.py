@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.console import add_command, interrupt, positive, set_up_logging, unicode_of
-from edge.errors import ConfigError, UsageError
+from edge.errors import ConfigError, UsageError, pip
 
 PICTURE_PIXELS_MAX = 50_000_000  # three bytes each; JPEGs of four times as many are decoded at half their size
 
@@ -124,7 +124,7 @@ def _web(options: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if error.name == "cv2":
             raise
-        raise ConfigError(f"{error.name} is not installed: pip install 'emotiond[web]'") from None
+        raise ConfigError(f"{error.name} is not installed: {pip('install', 'emotiond[web]')}") from None
 
     given = (options.host, options.port, options.password_file, options.trusted_header, options.history)
     server.run(config, server.Listening(*given))

@@ -25,7 +25,7 @@ def emotiond(tmp_path: Path, cv2: str, *arguments: str) -> subprocess.CompletedP
     [
         (
             "raise ModuleNotFoundError(name='cv2')",
-            "emotiond: OpenCV is not installed: pip install opencv-python-headless",
+            f"emotiond: OpenCV is not installed: {sys.executable} -m pip install opencv-python-headless",
         ),
         (
             "raise ImportError('libGL.so.1: cannot open shared object file: No such file or directory')",
