@@ -47,6 +47,9 @@ $(VENV)/ready: $(BIN)/python $(PACKAGING)
 train-setup: $(VENV)/ready-train
 
 $(VENV)/ready-train: $(VENV)/ready
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make: $$($(BIN)/python -V) in $(VENV): training takes 3.11 or newer; make clean, then" \
+	    "make PYTHON=python3.13 ..." >&2; exit 1; }
 	$(PIP) -c constraints.txt -e '.[$(OPENCV),broker,train]'
 	@touch $@
 

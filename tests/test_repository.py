@@ -120,6 +120,18 @@ def test_an_environment_that_was_moved_or_is_for_another_python_is_made_anew(tmp
     assert _make(folder, python, "setup").stderr == ""
 
 
+def test_a_python_too_old_for_training_is_told_before_pip_says_it_in_its_way(tmp_path: Path) -> None:
+    python = tmp_path / "python3"
+    python.write_text(
+        PYTHON3.replace("3.12.1", "3.10.6").replace("  -m)", '  -c) case $2 in *"3, 11"*) exit 1 ;; esac ;;\n  -m)')
+    )
+    python.chmod(0o755)
+    done = _make(tmp_path, python, "train-setup")
+    assert done.returncode
+    way_out = "training takes 3.11 or newer; make clean, then make PYTHON=python3.13 ..."
+    assert done.stderr.splitlines()[:2] == ["made", f"make: Python 3.10.6 in .venv: {way_out}"]
+
+
 APT_GET = """#!/bin/sh
 echo "$@" >>"$CALLS"
 case "$*" in
