@@ -40,7 +40,9 @@ $(BIN)/python:
 	  { echo "make: $$($(PYTHON) -V): emotiond takes 3.10 to 3.13; name one: make PYTHON=python3.13 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
+# Without pip it is one that a power cut left half made.
 $(VENV)/ready: $(BIN)/python $(PACKAGING)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	$(PIP) -c constraints.txt -e '.[$(OPENCV),broker]'
 	@echo "$(MADE_FOR)" >$@
 

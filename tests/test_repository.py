@@ -117,6 +117,9 @@ def test_an_environment_that_was_moved_or_is_for_another_python_is_made_anew(tmp
     assert (moved.stderr, "is made anew" in moved.stdout) == ("made\n", True)
     (folder / ".venv/bin/python").write_text(PYTHON3.replace("3.12.1", "3.13.0"))
     assert _make(folder, python, "setup").stderr == "made\n"
+    (folder / ".venv/ready").unlink()  # broken off behind venv's first files
+    (folder / ".venv/bin/python").write_text("#!/bin/sh\necho No module named pip >&2\nexit 1\n")
+    assert _make(folder, python, "setup").stderr == "made\n"
     assert _make(folder, python, "setup").stderr == ""
 
 
