@@ -23,18 +23,35 @@ PACKAGING := pyproject.toml constraints.txt
 # Where python3-venv is missing, Python leaves an environment without pip behind, which would count as made.
 .DELETE_ON_ERROR:
 
+# An environment holds its own path, and is for one Python: in a folder that was moved or copied, and after an upgrade of
+# the system, it is made anew.
+MADE_FOR := $$(cd $(VENV) && pwd -P) $$($(BIN)/python -V 2>&1)
+STALE := $(shell [ ! -s $(VENV)/ready ] || [ "$$(cat $(VENV)/ready)" = "$(MADE_FOR)" ] || echo stale)
+ifneq ($(STALE),)
+$(info make: $(VENV) was made in another place or for another Python, and is made anew)
+$(shell rm -rf $(VENV))
+endif
+
 setup: $(VENV)/ready
 
+# The version first: pip says nothing that helps, and the environment of an old Python would stay.
 $(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "make: $$($(PYTHON) -V): emotiond takes 3.10 to 3.13; name one: make PYTHON=python3.13 ..." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
+# Without pip it is one that a power cut left half made.
 $(VENV)/ready: $(BIN)/python $(PACKAGING)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	$(PIP) -c constraints.txt -e '.[$(OPENCV),broker]'
-	@touch $@
+	@echo "$(MADE_FOR)" >$@
 
 train-setup: $(VENV)/ready-train
 
 $(VENV)/ready-train: $(VENV)/ready
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make: $$($(BIN)/python -V) in $(VENV): training takes 3.11 or newer; make clean, then" \
+	    "make PYTHON=python3.13 ..." >&2; exit 1; }
 	$(PIP) -c constraints.txt -e '.[$(OPENCV),broker,train]'
 	@touch $@
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from edge.bundle import FILES, Bundle, pack, unpack
+from edge.bundle import CARD, FILES, Bundle, pack, unpack
 from edge.errors import InputNotFoundError
 from training.console import run_command, say, writing
 
@@ -11,7 +11,7 @@ from training.console import run_command, say, writing
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(prog="python -m convert.bundle", description=__doc__)
-    parser.add_argument("--models", type=Path, required=True, metavar="DIR", help=f"with {', '.join(FILES)}")
+    parser.add_argument("--models", type=Path, required=True, metavar="DIR", help=f"what convert wrote, and a {CARD}")
     parser.add_argument("--name", default="emotion", help="for people")
     parser.add_argument(
         "--version", type=int, required=True, metavar="N", help="larger than of those before, e.g. 20261121"
@@ -29,7 +29,8 @@ def bundle(options: argparse.Namespace) -> int:
         try:
             files[name] = (options.models / name).read_bytes()
         except OSError as error:
-            raise InputNotFoundError(f"{options.models / name}: {error.strerror}") from None
+            wanted = "the network's card, which you write" if name == CARD else "python -m convert writes it"
+            raise InputNotFoundError(f"{options.models / name}: {error.strerror}; {wanted}") from None
     made = Bundle(options.name, options.version, files)
     content = pack(made)
     unpack(content, str(options.out))  # what no device would take is not signed

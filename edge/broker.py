@@ -18,7 +18,7 @@ from typing import Any
 
 from edge.config import MqttConfig
 from edge.connection import PORT
-from edge.errors import ConfigError, ServiceUnavailableError
+from edge.errors import ConfigError, ServiceUnavailableError, pip
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +58,8 @@ class EmbeddedBroker:
                 self._start()
             except _PortTakenError:
                 continue
-            log.info(
-                "embedded broker: %s on %s:%d; mosquitto_sub -p %d -v -t '#' shows all", self.kind, HOST, port, port
-            )
+            other = "" if port == PORT else f" --set mqtt.port={port}"
+            log.info("embedded broker: %s on %s:%d; emotiond watch%s shows what comes", self.kind, HOST, port, other)
             self._watcher.start()
             return self
         raise ServiceUnavailableError(
@@ -227,7 +226,8 @@ def _load_amqtt() -> Any:
         from amqtt.broker import Broker
     except ImportError:
         raise ConfigError(
-            "mqtt.broker: embedded needs mosquitto (apt install mosquitto) or amqtt (pip install 'emotiond[broker]')"
+            "mqtt.broker: embedded needs mosquitto (sudo apt-get install mosquitto) or amqtt "
+            f"({pip('install', 'emotiond[broker]')})"
         ) from None
     for name in ("amqtt", "transitions"):
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -48,10 +48,10 @@ def check(config: Config, out: TextIO) -> int:
 def _proofs(config: Config) -> Iterator[tuple[str, Callable[[], str]]]:
     each = config.per_camera
     names = ", ".join(one.camera.name for one in each)
-    yield "config", lambda: f"device {config.device}, camera{'s' * (len(each) > 1)} {names}"
+    yield "settings", lambda: f"device {config.device}, camera{'s' * (len(each) > 1)} {names}"
     yield (
         "runtime",
-        lambda: f"installed: {', '.join(installed_runtimes()) or 'none'}; config says {config.model.runtime}",
+        lambda: f"installed: {', '.join(installed_runtimes()) or 'none'}; model.runtime: {config.model.runtime}",
     )
     yield "model", lambda: _prove_model(config)
     yield "cameras", _list_cameras

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.config import ModelConfig
-from edge.errors import ConfigError
+from edge.errors import ConfigError, pip
 from edge.givenfile import read_given
 from edge.labels import EMOTIONS
 from edge.preprocess import FACE_SIZE
@@ -168,7 +168,7 @@ def _load_runtime(wanted: str) -> tuple[str, Any]:
         with contextlib.suppress(ImportError, AttributeError, SystemError):
             return name, importlib.import_module(RUNTIMES[name])
     raise ConfigError(
-        f"model.runtime: {wanted}: not installed or not usable here; pip install ai-edge-litert"
+        f"model.runtime: {wanted}: not installed or not usable here; {pip('install', 'ai-edge-litert')}"
         " (on 32-bit ARM, or with numpy 1: tflite-runtime)"
     )
 

@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import logging
 import os
 import signal
 import sys
@@ -13,9 +14,13 @@ from types import FrameType
 from typing import NoReturn
 
 from edge import __version__, fleet_commands, people_commands
-from edge.console import interrupt, interrupts, positive, send_nowhere, set_up_logging, shown
-from edge.errors import ConfigError, EmotiondError
+from edge.console import add_command, interrupt, interrupts, positive, send_nowhere, set_up_logging, shown
+from edge.errors import ConfigError, EmotiondError, ServiceUnavailableError, pip
 
+log = logging.getLogger(__name__)
+
+SET = "one setting, as config.yaml has it, in place of the file's: --set camera.fps=15; may be given again"
+SOURCE = "one camera, with this source: builtin, a webcam's number, picamera2, a file, a folder of pictures, a URL"
 BUG, IO_ERROR = 70, 74  # sysexits.h: EX_SOFTWARE, EX_IOERR
 INTERRUPTED = 128 + signal.SIGINT  # as shells say it
 
@@ -68,31 +73,34 @@ def _say(line: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
-        "--config", type=Path, metavar="F", help="default: ./config.yaml, else /etc/emotiond/config.yaml"
+        "--config", type=Path, metavar="F", help="the settings; default: ./config.yaml, else /etc/emotiond/config.yaml"
     )
-    common.add_argument("--set", action="append", default=[], metavar="A.B=V", dest="overrides", help="one setting")
+    common.add_argument("--set", action="append", default=[], metavar="A.B=V", dest="overrides", help=SET)
     common.add_argument("--debug", action="store_true", help="tracebacks, and log.level: debug")
 
     parser = argparse.ArgumentParser(
-        prog="emotiond", description="Emotion events of the faces before a camera, by MQTT."
+        prog="emotiond",
+        description="Emotion events of the faces before a camera, by MQTT.",
+        epilog="emotiond COMMAND --help tells a command's options; config.yaml has all settings, and explains them.",
     )
     parser.add_argument("--version", action="version", version=f"emotiond {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    run = commands.add_parser("run", parents=[common], help="the daemon")
-    run.add_argument(
-        "--source", metavar="S", help="one camera, with this source: builtin, a webcam's number, a file, a URL"
-    )
+    more = "Without settings it reads its built-in clip, and publishes to a broker of its own on this machine."
+    run = add_command(commands, "run", "the daemon: read the cameras, publish events", more, parents=[common])
+    run.add_argument("--source", metavar="S", help=SOURCE)
     run.add_argument("--max-frames", type=positive, metavar="N", help="stop after N frames")
     run.add_argument("--events", choices=["-"], help="also print events to standard output, as JSON lines")
     run.add_argument("--watch", action="store_true", help="also print what a subscriber of the broker receives")
     run.set_defaults(act=_daemon)
 
-    check = commands.add_parser("check", parents=[common], help="prove config, model, camera and broker, one by one")
-    check.add_argument("--source", metavar="S", help="one camera, with this source")
+    what, more = "prove settings, model, cameras and broker, one by one", "The exit code is 0 only if all hold."
+    check = add_command(commands, "check", what, more, parents=[common])
+    check.add_argument("--source", metavar="S", help=SOURCE)
     check.set_defaults(act=_check)
 
-    watch = commands.add_parser("watch", parents=[common], help="print the events of all devices of a broker")
+    more = "A line for each change of a face, of what a camera sees now, and of a device's and a camera's status."
+    watch = add_command(commands, "watch", "print the events of all devices of a broker", more, parents=[common])
     watch.add_argument("--all", action="store_true", help="live faces and stats too")
     watch.add_argument("--raw", action="store_true", help="topics and payloads as they come")
     watch.set_defaults(act=_watch)
@@ -111,7 +119,7 @@ def _run(options: argparse.Namespace) -> int:
         if error.name != "cv2":
             raise
         raise ConfigError(
-            "OpenCV is not installed: pip install opencv-python-headless (with a window: opencv-python)"
+            f"OpenCV is not installed: {pip('install', 'opencv-python-headless')} (with a window: opencv-python)"
         ) from None
     except ImportError as error:
         if "lib" not in str(error) or ".so" not in str(error):
@@ -164,7 +172,14 @@ def _watch(options: argparse.Namespace) -> int:
     if settings.broker is None:
         raise ConfigError("mqtt.broker: null: there is no broker to watch")
     # A wrong name should be told at once; later losses are waited out.
-    Dialer(settings, passing_client_id("watch")).dial().close()
+    dialer = Dialer(settings, passing_client_id("watch"))
+    try:
+        dialer.dial().close()
+    except ServiceUnavailableError as error:
+        if not settings.embedded:
+            raise
+        raise ServiceUnavailableError(f"{error}; start emotiond run first, or name a broker (mqtt.broker)") from None
+    log.info("watching %s:%d, %s/...; Ctrl-C ends it", dialer.host, dialer.port, settings.base_topic)
     signal.signal(signal.SIGTERM, interrupt)
     with (
         LineWriter(sys.stdout.fileno()) as writer,

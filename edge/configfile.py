@@ -64,7 +64,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.load(read_given(path, FILE_MAX).decode(), _PlainLoader)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}") from None
+        raise ConfigError(f"{path}: cannot read the settings: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: {_yaml_problem(error)}") from None
     if tree is None:

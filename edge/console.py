@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 interrupts: list[int] = []
 """The signals that asked the command to end."""
@@ -30,6 +30,14 @@ def between(least: float, most: float) -> Callable[[str], float]:
         return value
 
     return number
+
+
+def add_command(commands: Any, name: str, what: str, more: str, **options: Any) -> argparse.ArgumentParser:
+    """One of argparse's subparsers. what: as the list of all has it; more: what its own help says besides."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=what, description=f"{what[0].upper()}{what[1:]}. {more}", **options
+    )
+    return parser
 
 
 def set_up_logging(level: str, debug: bool = False) -> None:

@@ -1,5 +1,13 @@
 """Errors that a person can do something about: one line for them, and the exit code of sysexits.h that fits."""
 
+import shlex
+import sys
+
+
+def pip(act: str, what: str) -> str:
+    """The command for it in the environment that runs: a bare `pip` is another's, or Debian's, which refuses."""
+    return f"{shlex.quote(sys.executable)} -m pip {act} {shlex.quote(what)}"
+
 
 class EmotiondError(Exception):
     """An error whose text names what and where, and the way out. Shown without a traceback."""

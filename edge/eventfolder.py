@@ -17,7 +17,7 @@ def open_or_begin(folder: Path, behind: int = 0) -> EventFile:
         log.error("%s is damaged (%s): put aside as %s, a new one is begun", folder, error, put_aside(folder))
         return EventFile(folder, behind)
     if file.count:
-        log.info("%d events of an earlier run wait in %s", file.count, folder)
+        log.info("events of an earlier run that wait in %s: %d", folder, file.count)
     return file
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edge.console import between, positive, set_up_logging
+from edge.console import add_command, between, positive, set_up_logging
 from edge.errors import ConfigError, ServiceUnavailableError, UsageError
 
 DEVICES_MAX = 2000  # of which one machine's processor can be several
@@ -18,12 +18,15 @@ BAR = 50  # characters, of the second in which most came back
 
 def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add them to the command line. commands: argparse's subparsers; common: options that each has."""
-    forget = commands.add_parser("forget", parents=[common], help="take what the broker keeps of this device away")
+    what = "take what the broker keeps of this device away"
+    more = "Stop the device first. Home Assistant forgets it too. The topics that were emptied are printed."
+    forget = add_command(commands, "forget", what, more, parents=[common])
     forget.set_defaults(act=_forget)
 
-    fleet = commands.add_parser("fleet-sim", parents=[common], help="many simulated devices against the broker")
+    what, more = "many simulated devices against the broker", "Prints what was published, and what of it arrived."
+    fleet = add_command(commands, "fleet-sim", what, more, parents=[common])
     default = "default: %(default)s"
-    fleet.add_argument("--devices", type=positive, default=10, metavar="N", help=default)
+    fleet.add_argument("--devices", type=positive, default=10, metavar="N", help=f"how many; {default}")
     rate, seconds, patience = between(0.001, 1000), between(0.1, DAY_S), between(0, DAY_S)
     fleet.add_argument("--rate", type=rate, default=1.0, metavar="R", help=f"events/s of each; {default}")
     fleet.add_argument("--seconds", type=seconds, default=30.0, metavar="S", help=f"of events; {default}")
@@ -31,14 +34,15 @@ def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
     fleet.add_argument("--readers", type=positive, default=1, metavar="N", help=f"that share them (MQTT 5); {default}")
     fleet.set_defaults(act=_fleet)
 
-    model = commands.add_parser("model", help="signed bundles of a network: verify, install, rollback")
+    what, more = "signed bundles of a network: verify, install, rollback", "See model.folder and model.public_key."
+    model = add_command(commands, "model", what, more)
     acts = model.add_subparsers(dest="model_command", required=True, metavar="ACT")
     for name, what in [
         ("verify", "prove a bundle's signature, and its network on this device"),
         ("install", "verify it, and take it when the daemon starts or reloads"),
         ("rollback", "change it for the one before"),
     ]:
-        act = acts.add_parser(name, parents=[common], help=what)
+        act = add_command(acts, name, what, "See model.folder and model.public_key.", parents=[common])
         if name != "rollback":
             act.add_argument("bundle", type=Path, metavar="BUNDLE", help="its signature lies beside it: BUNDLE.minisig")
             act.add_argument("--unsigned", action="store_true", help="ask for no signature")
@@ -64,7 +68,7 @@ def _fleet(options: argparse.Namespace) -> int:
 
     settings = configfile.load(options.config, options.overrides).mqtt
     if settings.embedded or settings.broker is None:
-        raise ConfigError("mqtt.broker: fleet-sim needs a broker that runs")
+        raise ConfigError("mqtt.broker: fleet-sim needs a broker that runs: --set mqtt.broker=localhost, say")
     if options.readers > READERS_MAX:
         raise UsageError(f"--readers: at most {READERS_MAX}")
     if options.devices > DEVICES_MAX:

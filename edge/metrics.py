@@ -12,7 +12,7 @@ from wsgiref.simple_server import WSGIServer
 
 from edge.address import why_no_host
 from edge.config import MetricsConfig
-from edge.errors import ConfigError, ServiceUnavailableError
+from edge.errors import ConfigError, ServiceUnavailableError, pip
 from edge.labels import UNCERTAIN
 from edge.messages import Origin, dominant
 from edge.pipeline import Sight
@@ -22,7 +22,7 @@ try:
     import prometheus_client as prometheus
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 except ImportError:
-    raise ConfigError("metrics: needs prometheus-client: pip install 'emotiond[metrics]'") from None
+    raise ConfigError(f"metrics: needs prometheus-client: {pip('install', 'emotiond[metrics]')}") from None
 
 log = logging.getLogger(__name__)
 

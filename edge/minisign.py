@@ -9,7 +9,7 @@ import binascii
 import hashlib
 from dataclasses import dataclass
 
-from edge.errors import BadDataError, ConfigError
+from edge.errors import BadDataError, ConfigError, pip
 
 PLAIN, HASHED = b"Ed", b"ED"
 TRUSTED = "trusted comment: "
@@ -55,7 +55,7 @@ class PublicKey:
             from cryptography.exceptions import InvalidSignature
             from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
         except ImportError:
-            raise ConfigError("signatures need cryptography: pip install 'emotiond[bundle]'") from None
+            raise ConfigError(f"signatures need cryptography: {pip('install', 'emotiond[bundle]')}") from None
         try:
             Ed25519PublicKey.from_public_bytes(self.key).verify(signature, content)
         except (InvalidSignature, ValueError):

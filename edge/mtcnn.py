@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from edge.config import MtcnnConfig
-from edge.errors import ConfigError
+from edge.errors import ConfigError, pip
 from edge.quiet import silent_stderr
 from edge.records import Box, Face, Frame
 
@@ -26,9 +26,8 @@ class MtcnnDetector:
             with silent_stderr():
                 self._network = importlib.import_module("mtcnn").MTCNN()
         except ImportError as error:
-            raise ConfigError(
-                f"detector.kind: mtcnn: {error.name or error} is not installed: pip install 'emotiond[mtcnn]'"
-            ) from None
+            way_out = pip("install", "emotiond[mtcnn]")
+            raise ConfigError(f"detector.kind: mtcnn: {error.name or error} is not installed: {way_out}") from None
 
     def detect(self, frame: Frame, window: Box | None = None, known: Sequence[Box] = ()) -> list[Face]:
         """The faces of a frame, largest first. `confidence` is the last stage's, from 0 to 1.

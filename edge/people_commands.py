@@ -6,8 +6,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from edge.console import interrupt, positive, set_up_logging, unicode_of
-from edge.errors import ConfigError, UsageError
+from edge.console import add_command, interrupt, positive, set_up_logging, unicode_of
+from edge.errors import ConfigError, UsageError, pip
 
 PICTURE_PIXELS_MAX = 50_000_000  # three bytes each; JPEGs of four times as many are decoded at half their size
 
@@ -28,7 +28,8 @@ def add_to(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _add_image(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
-    image = commands.add_parser("image", parents=parents, help="read the faces of pictures")
+    more = "Prints a line for each picture; files are written where they are asked for."
+    image = add_command(commands, "image", "read the faces of pictures", more, parents=parents)
     image.add_argument(
         "inputs", nargs="+", metavar="IN", help="a picture, a folder of them, or a pattern like 'a/*.jpg'"
     )
@@ -43,7 +44,8 @@ def _add_image(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
 
 
 def _add_video(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
-    video = commands.add_parser("video", parents=parents, help="read the faces of a video")
+    more = "Prints what was found in all; files are written where they are asked for."
+    video = add_command(commands, "video", "read the faces of a video", more, parents=parents)
     video.add_argument("source", metavar="IN", help="a video file, a folder of pictures, or builtin")
     video.add_argument("--output-video", type=Path, metavar="P", help="a copy with faces and scores drawn in")
     video.add_argument(
@@ -55,7 +57,8 @@ def _add_video(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
 
 
 def _add_preview(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
-    preview = commands.add_parser("preview", parents=parents, help="a window with the faces as they are read")
+    what, more = "a window with the faces as they are read", "Its key h shows all keys."
+    preview = add_command(commands, "preview", what, more, parents=parents)
     preview.add_argument(
         "--source",
         metavar="S",
@@ -66,7 +69,8 @@ def _add_preview(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
 
 
 def _add_web(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
-    web = commands.add_parser("web", parents=parents, help="a dashboard in the browser")
+    more = "Of all devices of the broker in mqtt.broker; and a page that reads the visitor's own camera."
+    web = add_command(commands, "web", "a dashboard in the browser", more, parents=parents)
     web.add_argument("--host", default="127.0.0.1", metavar="H", help="where to listen; default: this machine alone")
     web.add_argument("--port", type=positive, default=8080, metavar="N", help="default: 8080")
     web.add_argument("--password-file", type=Path, metavar="F", help="a file with the password that visitors must give")
@@ -133,7 +137,7 @@ def _web(options: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         if error.name == "cv2":
             raise
-        raise ConfigError(f"{error.name} is not installed: pip install 'emotiond[web]'") from None
+        raise ConfigError(f"{error.name} is not installed: {pip('install', 'emotiond[web]')}") from None
 
     given = (options.host, options.port, options.password_file, options.trusted_header, options.history)
     server.run(config, server.Listening(*given))

@@ -20,7 +20,7 @@ from edge.camera import V4L_LIMIT
 from edge.classifier import TfliteClassifier
 from edge.config import Config
 from edge.draw import caption, draw, shrunk_by
-from edge.errors import ConfigError, EndOfStream, ServiceUnavailableError
+from edge.errors import ConfigError, EndOfStream, ServiceUnavailableError, pip
 from edge.output import write_picture
 from edge.pipeline import FrameSource, Pipeline, Sight
 from edge.preprocess import usable
@@ -103,7 +103,8 @@ def check_display() -> None:
         return
     if "not implemented" in child.stderr:
         raise ConfigError(
-            "this OpenCV has no windows: pip uninstall opencv-python-headless, then pip install opencv-python"
+            f"this OpenCV has no windows: {pip('uninstall', 'opencv-python-headless')}, then the same with install "
+            "opencv-python"
         )
     display = os.environ.get("DISPLAY")
     problem = (

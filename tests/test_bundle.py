@@ -119,6 +119,15 @@ def test_a_bundle_that_no_device_would_take_is_not_made(
     assert not (tmp_path / "b.bundle").exists()
 
 
+def test_a_converted_network_without_a_card_is_told_what_is_missing_and_whose_it_is(tmp_path: Path) -> None:
+    for name in ("int8.tflite", "golden.npz"):
+        shutil.copy(MODELS / name, tmp_path)
+    command = [sys.executable, "-m", "convert.bundle", "--models", tmp_path, "--version", "1", "--out", tmp_path / "b"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    card = f"{tmp_path}/README.md: No such file or directory; the network's card, which you write\n"
+    assert (done.returncode, done.stderr) == (66, f"convert.bundle: {card}")
+
+
 def network_id(bundle: Path) -> str:
     with tarfile.open(bundle) as archive:
         return hashlib.sha256(archive.extractfile("int8.tflite").read()).hexdigest()[:12]

@@ -1,6 +1,7 @@
 """What the command says where OpenCV, the one package that people must choose, is not there or does not load."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ def emotiond(tmp_path: Path, cv2: str, *arguments: str) -> subprocess.CompletedP
     [
         (
             "raise ModuleNotFoundError(name='cv2')",
-            "emotiond: OpenCV is not installed: pip install opencv-python-headless",
+            f"emotiond: OpenCV is not installed: {sys.executable} -m pip install opencv-python-headless",
         ),
         (
             "raise ImportError('libGL.so.1: cannot open shared object file: No such file or directory')",
@@ -38,6 +39,16 @@ def test_opencv_that_is_missing_or_does_not_load_is_told(tmp_path: Path, command
     assert (done.returncode, done.stdout) == (78, "")
     assert done.stderr.startswith(expected)
     assert done.stderr.count("\n") == 1
+
+
+def test_every_command_says_in_its_own_help_what_it_does(tmp_path: Path) -> None:
+    listed = emotiond(tmp_path, "", "--help").stdout
+    commands = re.findall(r"^    ([a-z-]+)\b", listed, re.M)
+    assert {"run", "check", "forget", "model", "web"} <= set(commands)
+    for command in commands:
+        usage, what, *_ = emotiond(tmp_path, "", command, "--help").stdout.split("\n\n")
+        assert usage.startswith(f"usage: emotiond {command}")
+        assert what.count(".") >= 2, f"{command}: {what}"
 
 
 def test_help_and_version_need_nothing(tmp_path: Path) -> None:

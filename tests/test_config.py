@@ -160,7 +160,7 @@ def test_every_limit_of_every_key_holds_also_of_one_camera_of_several(tmp_path: 
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nowhere.yaml: cannot read the configuration: No such file"):
+    with pytest.raises(ConfigError, match="nowhere.yaml: cannot read the settings: No such file"):
         load(tmp_path / "nowhere.yaml")
 
 

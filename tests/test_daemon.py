@@ -247,7 +247,7 @@ def test_two_embedded_brokers_do_not_meet(start: Callable[..., Daemon]) -> None:
             78,
             "--set camera.sorce=1: camera.sorce: unknown key, did you mean source?",
         ),
-        (["run", "--config", "nowhere.yaml"], 78, "nowhere.yaml: cannot read the configuration"),
+        (["run", "--config", "nowhere.yaml"], 78, "nowhere.yaml: cannot read the settings"),
         (["run", "--source", "nowhere.mkv"], 66, "camera.source: nowhere.mkv: no such file, folder or camera"),
         (["run", "--source", "README.md"], 65, "camera.source: README.md: not a video"),
         (["run", "--source", "97", "--set", "camera.timeout_s=1"], 69, "camera.source: 97: cannot be opened"),

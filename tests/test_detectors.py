@@ -89,5 +89,5 @@ def test_the_daemon_and_check_refuse_it(tmp_path: Path) -> None:
 
 def test_where_it_is_not_installed_that_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mtcnn", None)  # what Python itself does with a package that is not there
-    with pytest.raises(ConfigError, match=r"detector.kind: mtcnn: mtcnn is not installed: pip install"):
+    with pytest.raises(ConfigError, match=r"detector.kind: mtcnn: mtcnn is not installed: .* -m pip install"):
         build_detector(MtcnnConfig(kind="mtcnn"))

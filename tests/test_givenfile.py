@@ -18,7 +18,7 @@ SILENT, ENDLESS = "no file, and nothing comes from it", "MB: not what it should 
 @pytest.mark.parametrize(
     ("arguments", "key"),
     [
-        (["--config", "FILE"], "FILE: cannot read the configuration"),
+        (["--config", "FILE"], "FILE: cannot read the settings"),
         (["--set", "model.path=FILE"], "model.path: FILE: cannot be read"),
         (["--set", "mqtt.username=me", "--set", "mqtt.password_file=FILE"], "mqtt.password_file: cannot read FILE"),
         (["--set", "mqtt.ca_file=FILE"], "mqtt.ca_file: FILE"),

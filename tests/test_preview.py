@@ -236,7 +236,8 @@ def test_an_opencv_without_windows_is_told(tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "DISPLAY": ":0"}
     done = subprocess.run([sys.executable, "-m", "edge", "preview"], env=env, capture_output=True, text=True)
     assert done.returncode == 78
-    assert done.stderr.startswith("emotiond: this OpenCV has no windows: pip uninstall opencv-python-headless")
+    way_out = f"{sys.executable} -m pip uninstall opencv-python-headless, then the same with install opencv-python"
+    assert done.stderr == f"emotiond: this OpenCV has no windows: {way_out}\n"
 
 
 def test_the_picker_shows_every_camera_with_its_number() -> None:

@@ -79,6 +79,62 @@ def test_an_environment_that_failed_is_made_anew(tmp_path: Path) -> None:
     assert (tmp_path / ".venv/bin/python").is_symlink()
 
 
+def _make(folder: Path, python: Path, target: str) -> subprocess.CompletedProcess[str]:
+    shutil.copy(ROOT / "Makefile", folder)
+    for name in ("pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, folder)
+    return subprocess.run(["make", f"PYTHON={python}", target], cwd=folder, capture_output=True, text=True)
+
+
+def test_an_old_python_is_told_in_a_line_and_leaves_no_environment(tmp_path: Path) -> None:
+    python = tmp_path / "python3"
+    python.write_text('#!/bin/sh\n[ "$1" = -V ] && echo Python 3.9.2\n[ "$1" != -c ]\n')
+    python.chmod(0o755)
+    done = _make(tmp_path, python, ".venv/bin/python")
+    assert done.returncode
+    way_out = "emotiond takes 3.10 to 3.13; name one: make PYTHON=python3.13 ..."
+    assert done.stderr.startswith(f"make: Python 3.9.2: {way_out}\n")
+    assert not (tmp_path / ".venv").exists()
+
+
+PYTHON3 = """#!/bin/sh
+case $1 in
+  -V) echo Python 3.12.1 ;;
+  -m) [ $2 != venv ] || { mkdir -p .venv/bin; cp "$0" .venv/bin/python; echo made >&2; } ;;
+esac
+"""
+
+
+def test_an_environment_that_was_moved_or_is_for_another_python_is_made_anew(tmp_path: Path) -> None:
+    folder, python = tmp_path / "Mein Häuschen & Co", tmp_path / "python3"
+    folder.mkdir()
+    python.write_text(PYTHON3)
+    python.chmod(0o755)
+    assert _make(folder, python, "setup").stderr == "made\n"
+    assert _make(folder, python, "setup").stderr == ""
+    folder = folder.rename(tmp_path / "moved")
+    moved = _make(folder, python, "setup")
+    assert (moved.stderr, "is made anew" in moved.stdout) == ("made\n", True)
+    (folder / ".venv/bin/python").write_text(PYTHON3.replace("3.12.1", "3.13.0"))
+    assert _make(folder, python, "setup").stderr == "made\n"
+    (folder / ".venv/ready").unlink()  # broken off behind venv's first files
+    (folder / ".venv/bin/python").write_text("#!/bin/sh\necho No module named pip >&2\nexit 1\n")
+    assert _make(folder, python, "setup").stderr == "made\n"
+    assert _make(folder, python, "setup").stderr == ""
+
+
+def test_a_python_too_old_for_training_is_told_before_pip_says_it_in_its_way(tmp_path: Path) -> None:
+    python = tmp_path / "python3"
+    python.write_text(
+        PYTHON3.replace("3.12.1", "3.10.6").replace("  -m)", '  -c) case $2 in *"3, 11"*) exit 1 ;; esac ;;\n  -m)')
+    )
+    python.chmod(0o755)
+    done = _make(tmp_path, python, "train-setup")
+    assert done.returncode
+    way_out = "training takes 3.11 or newer; make clean, then make PYTHON=python3.13 ..."
+    assert done.stderr.splitlines()[:2] == ["made", f"make: Python 3.10.6 in .venv: {way_out}"]
+
+
 APT_GET = """#!/bin/sh
 echo "$@" >>"$CALLS"
 case "$*" in

@@ -211,7 +211,7 @@ def test_check_proves_each_camera(start: Callable[..., Daemon], tmp_path: Path) 
     code, out, _ = start("check", "--config", str(config), "--set", "mqtt.broker=null").finish()
     rows = {line[: line.index("  ")]: line for line in out.splitlines()}
     assert code == 66
-    assert "cameras front, door" in rows["config"]
+    assert "cameras front, door" in rows["settings"]
     assert "640x480 px" in rows["camera front"]
     assert "FAIL  cameras.door.source: /nowhere.mkv: no such file" in rows["camera door"]
     assert "none wanted" in rows["broker"]

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,7 @@ def test_one_command_trains_converts_and_reports(tmp_path: Path) -> None:
         [sys.executable, "-m", "training", *words], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+    assert not re.findall(r"^[IWEF]\d{4} .*", done.stderr, re.M)  # TensorFlow's own words
     assert done.stdout.strip() == str(tmp_path / "run" / "report" / "index.html")
     assert "float32 against int8" in (tmp_path / "run" / "report" / "index.html").read_text()
     found = json.loads((tmp_path / "out" / "parity.json").read_text())

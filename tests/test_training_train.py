@@ -425,4 +425,7 @@ def test_a_backend_that_is_not_installed_is_one_line(tmp_path: Path) -> None:
         [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == ConfigError.exit_code
-    assert done.stderr.strip().splitlines()[-1] == "training: torch is not installed: pip install torch"
+    assert (
+        done.stderr.strip().splitlines()[-1]
+        == f"training: torch is not installed: {sys.executable} -m pip install torch"
+    )

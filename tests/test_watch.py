@@ -1,12 +1,14 @@
 """What people see of a broker's messages, and that the network cannot steer their terminal."""
 
 import json
+import re
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from conftest import Broker, no_subscriptions, wait_for
+from conftest import Broker, free_port, no_subscriptions, wait_for
 from edge.config import MqttConfig
 from edge.watch import Subscriber, describe
 
@@ -98,3 +100,19 @@ def test_a_broker_that_refuses_the_subscription_is_told(
 def test_without_a_broker_there_is_nothing_to_watch(start) -> None:
     code, out, err = start("watch", "--set", "mqtt.broker=null").finish(timeout=30)
     assert (code, out, err) == (78, "", "emotiond: mqtt.broker: null: there is no broker to watch\n")
+
+
+def test_where_it_watches_is_told_and_how_to_watch_an_embedded_broker_at_another_port(start) -> None:
+    port = str(free_port())
+    code, out, err = start("watch", "--set", f"mqtt.port={port}").finish()
+    way_out = "start emotiond run first, or name a broker (mqtt.broker)"
+    assert (code, out) == (69, "")
+    assert err == f"emotiond: mqtt.broker: 127.0.0.1:{port}: cannot be reached: Connection refused; {way_out}\n"
+    daemon = start("run", "--set", f"mqtt.port={port}")
+    told = daemon.process.stderr.readline()
+    setting = re.search(r"emotiond watch (--set mqtt.port=\d+) shows", told)
+    assert setting, told
+    watch = start("watch", *setting[1].split())
+    assert watch.process.stderr.readline() == f"emotiond: watching 127.0.0.1:{port}, emotiond/...; Ctrl-C ends it\n"
+    assert "online" in watch.process.stdout.readline()
+    assert watch.stop(signal.SIGINT)[0] == 130

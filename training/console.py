@@ -7,7 +7,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from edge.errors import ConfigError, EmotiondError
+from edge.errors import ConfigError, EmotiondError, pip
+
+# TensorFlow calls it an error that there is no graphics card. What ends a command comes as an exception too.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def say(text: str, end: str = "\n", only_terminal: bool = False) -> None:
@@ -46,7 +49,7 @@ def run_command(name: str, act: Callable[[], int], debug: bool) -> int:
         if debug:
             raise
         package = str(error.name).partition(".")[0]
-        say(f"{name}: {package} is not installed: pip install {package}")
+        say(f"{name}: {package} is not installed: {pip('install', package)}")
         return ConfigError.exit_code
     except OSError as error:  # a full disk, a folder that may not be written to
         if debug:
