@@ -14,6 +14,7 @@ from edge.address import camera_number, without_secret
 from edge.backoff import Backoff
 from edge.capture import ADVICE, Capture, open_capture
 from edge.config import CameraConfig
+from edge.console import CAPTURE
 from edge.errors import CameraError, ServiceUnavailableError
 from edge.picamera import load_picamera2
 from edge.preprocess import usable
@@ -127,7 +128,7 @@ class LiveSource:
         self._thinning = Thinning(config.max_fps)
         self._seq = 0
         self._last_frame_at = -float("inf")
-        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=CAPTURE, daemon=True)
 
     @property
     def online(self) -> bool:
