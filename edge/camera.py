@@ -12,7 +12,7 @@ import cv2
 
 from edge.address import camera_number, without_secret
 from edge.backoff import Backoff
-from edge.capture import ADVICE, Capture, open_capture
+from edge.capture import ADVICE, KEY_FRAMES, Capture, open_capture
 from edge.config import CameraConfig
 from edge.console import CAPTURE
 from edge.errors import CameraError, ServiceUnavailableError
@@ -217,7 +217,7 @@ class LiveSource:
             # A frozen stream hands over some old frames, each after a time-out, before it fails. The first frame of a
             # sound one may take as long.
             if not grabbed or (frames and captured_at - asked_at >= self._config.timeout_s):
-                self._lost("gives no frames")
+                self._lost("gives no frames", KEY_FRAMES if "://" in self.name else ADVICE)
                 return
             frames += 1
             if not self._thinning.takes(captured_at):

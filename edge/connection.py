@@ -37,6 +37,10 @@ END_REASONS = {
     PACKET_TOO_LARGE: "a packet was larger than it takes: raise its limit (mosquitto: max_packet_size)",
     142: "another client has the same id: give every device its own name (device, or mqtt.client_id)",
 }
+WAYS_OUT = {
+    154: "; states are retained: let the broker keep messages (mosquitto: retain_available)",
+    155: "; events are sent with QoS 1: let the broker take it (mosquitto: max_qos)",
+}
 PORT, TLS_PORT = 1883, 8883
 
 
@@ -116,7 +120,8 @@ class Connection:
             )
         if answer.is_failure:
             self.close()
-            raise BrokerRefusesError(f"{where}: refuses: {answer} (reason code {answer.value})", answer.value)
+            way_out = WAYS_OUT.get(answer.value, "")
+            raise BrokerRefusesError(f"{where}: refuses: {answer} (reason code {answer.value}){way_out}", answer.value)
 
     def publish(self, topic: str, payload: str | bytes, qos: int, retain: bool, signed: str | None = None) -> int:
         """Hand a message to paho's network thread; returns the id that comes back in `acknowledged`.
