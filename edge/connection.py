@@ -27,6 +27,7 @@ PUBLISH_HEAD = 1 + 4 + 2 + 2  # bytes at most: kind, length, the topic's length,
 CONNACK_TIMEOUT_S = 5.0
 REACH_S = 4.0  # for TCP; its packets go out after 0, 1 and 3 s, so a network that is back is found within 2 s
 SILENCE_S = 8.0  # without a sign from the other end's TCP while something is sent; else it would try for minutes
+UNSENT_MAX = 4096  # bytes in the kernel that TCP cannot send yet: on a slow network events would wait behind them
 UNSUPPORTED_PROTOCOL, BAD_PASSWORD, NOT_AUTHORIZED = 132, 134, 135  # MQTT 5.0, 2.4; paho maps 3.1.1's to them
 PACKET_TOO_LARGE = 149
 # mosquitto acknowledges so what is over its message_size_limit; MQTT has no such word there, and paho would hang up.
@@ -87,7 +88,7 @@ class Connection:
         )
         self.client.max_inflight_messages_set(IN_FLIGHT_MAX)
         self.client.connect_timeout = REACH_S
-        self.client.on_socket_open = _bound_silence
+        self.client.on_socket_open = _bound_waiting
         self.client.on_connect = self._on_connect
         self.client.on_disconnect = self._on_disconnect
         self.client.on_publish = self._on_publish
@@ -168,8 +169,9 @@ class Connection:
         self._wake()
 
 
-def _bound_silence(client: Any, userdata: Any, opened: Any) -> None:
+def _bound_waiting(client: Any, userdata: Any, opened: Any) -> None:
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * SILENCE_S))
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_MAX)
 
 
 class Dialer:

@@ -262,7 +262,7 @@ class MqttLink:
         delivery = self._delivery
         room = delivery.room
         rows = self._spool.after(delivery.last_sent, room) if events else []
-        states, passing = self._outbox.take(room, events=len(rows))
+        states, passing = self._outbox.take(room, len(rows), delivery.flows)
         sent = [delivery.send_event(row) for row in rows[: room - len(states)]]
         if not all(sent):
             self._work.set()  # of what was too large no acknowledgement will wake this thread
