@@ -12,8 +12,9 @@ import cv2
 
 from edge.address import camera_number, without_secret
 from edge.backoff import Backoff
-from edge.capture import ADVICE, Capture, open_capture
+from edge.capture import ADVICE, KEY_FRAMES, Capture, open_capture
 from edge.config import CameraConfig
+from edge.console import CAPTURE
 from edge.errors import CameraError, ServiceUnavailableError
 from edge.picamera import load_picamera2
 from edge.preprocess import usable
@@ -22,6 +23,7 @@ from edge.records import Frame
 log = logging.getLogger(__name__)
 
 STOP_S = 0.5  # for a read to return
+QUIET_S = 60.0  # in which a further loss is told only if the camera is offline: some end with each picture
 V4L_LIMIT = "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT"  # s for a webcam's next frame
 
 
@@ -122,12 +124,13 @@ class LiveSource:
         self._stopped_at = 0.0
         self._problem: str | None = None  # why there are no frames now; None while there are
         self._advice = ADVICE
+        self._told, self._quiet_until = False, 0.0  # of the problem
         self._first_frame_due_at = float("inf")
         self._undecodable = 0
         self._thinning = Thinning(config.max_fps)
         self._seq = 0
         self._last_frame_at = -float("inf")
-        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=CAPTURE, daemon=True)
 
     @property
     def online(self) -> bool:
@@ -216,7 +219,7 @@ class LiveSource:
             # A frozen stream hands over some old frames, each after a time-out, before it fails. The first frame of a
             # sound one may take as long.
             if not grabbed or (frames and captured_at - asked_at >= self._config.timeout_s):
-                self._lost("gives no frames")
+                self._lost("gives no frames", KEY_FRAMES if "://" in self.name else ADVICE)
                 return
             frames += 1
             if not self._thinning.takes(captured_at):
@@ -233,13 +236,15 @@ class LiveSource:
             self._last_frame_at = captured_at
             self._latest.put(Frame(image, self._seq, captured_at, datetime.now(timezone.utc), media_time=captured_at))
             self._seq += 1
-            if self._problem is not None:
+            if self._told:
                 log.info("camera %s is back", self.name)
-                self._problem = None
+            self._problem, self._told = None, False
             backoff.reset()
 
     def _lost(self, problem: str, advice: str = ADVICE) -> None:
-        if self._problem is None and (self._seq > 0 or self._patient):
+        now, expected = time.monotonic(), self._seq > 0 or self._patient
+        if expected and not self._told and (now >= self._quiet_until or not self.online):
             hint = "" if self._seq else f"; {advice}"  # one that was there is not spelt wrong
             log.warning("camera %s %s; trying again%s", self.name, problem, hint)
+            self._told, self._quiet_until = True, now + QUIET_S
         self._advice, self._problem = advice, problem

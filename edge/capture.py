@@ -23,6 +23,7 @@ MOTION_JPEG = cv2.VideoWriter.fourcc(*"MJPG")
 BY_HAND = 1  # of V4L2's auto_exposure
 EXPOSURE_UNITS_PER_MS = 10  # of V4L2's exposure_time_absolute
 ADVICE = "is it plugged in, free and spelt right?"
+KEY_FRAMES = "are a stream's key frames, or HLS's pieces, further apart than camera.timeout_s?"
 
 
 class Capture(Protocol):

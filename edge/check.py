@@ -22,6 +22,7 @@ from edge.errors import ConfigError, EmotiondError, EndOfStream, ServiceUnavaila
 from edge.eventfile import NAME as EVENTS
 from edge.eventfile import DamagedError, EventFile, InUseError
 from edge.golden import NAME, prove
+from edge.messages import Topics
 from edge.picamera import modules_found
 from edge.preprocess import FACE_SIZE
 from edge.statefolder import state_folder
@@ -140,7 +141,9 @@ def _prove_broker(config: Config) -> str:
             broker = stack.enter_context(EmbeddedBroker(settings.port))
             settings, kind = broker.settings(settings), f"embedded {broker.kind} "
         dialer = Dialer(settings, passing_client_id("check"))
-        connection = dialer.dial()
+        status = Topics(settings.base_topic, config.device).status
+        # With the daemon's last will: a broker may take everything else. It is not sent, for we leave in order.
+        connection = dialer.dial(lambda client, _: client.will_set(status, "offline", qos=1, retain=True))
         connection.close()
     secured = "TLS" if settings.use_tls else "no TLS"
     return f"{kind}{dialer.host}:{dialer.port}, MQTT {connection.protocol}, {secured}"

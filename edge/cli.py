@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -14,7 +15,7 @@ from types import FrameType
 from typing import NoReturn
 
 from edge import __version__, fleet_commands, people_commands
-from edge.console import add_command, interrupt, interrupts, positive, send_nowhere, set_up_logging, shown
+from edge.console import CAPTURE, add_command, interrupt, interrupts, positive, send_nowhere, set_up_logging, shown
 from edge.errors import ConfigError, EmotiondError, ServiceUnavailableError, pip
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.stdout.flush()
     except OSError:  # what is left cannot be written; the interpreter would try again, and complain
         send_nowhere(1)
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit. A camera's thread that comes back from OpenCV while Python takes itself down aborts the process."""
+    if any(thread.name == CAPTURE for thread in threading.enumerate()):
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

@@ -27,6 +27,7 @@ PUBLISH_HEAD = 1 + 4 + 2 + 2  # bytes at most: kind, length, the topic's length,
 CONNACK_TIMEOUT_S = 5.0
 REACH_S = 4.0  # for TCP; its packets go out after 0, 1 and 3 s, so a network that is back is found within 2 s
 SILENCE_S = 8.0  # without a sign from the other end's TCP while something is sent; else it would try for minutes
+UNSENT_MAX = 4096  # bytes in the kernel that TCP cannot send yet: on a slow network events would wait behind them
 UNSUPPORTED_PROTOCOL, BAD_PASSWORD, NOT_AUTHORIZED = 132, 134, 135  # MQTT 5.0, 2.4; paho maps 3.1.1's to them
 PACKET_TOO_LARGE = 149
 # mosquitto acknowledges so what is over its message_size_limit; MQTT has no such word there, and paho would hang up.
@@ -36,6 +37,10 @@ END_REASONS = {
     128: "the broker closed it, or the network failed",  # what paho says of every end without a DISCONNECT
     PACKET_TOO_LARGE: "a packet was larger than it takes: raise its limit (mosquitto: max_packet_size)",
     142: "another client has the same id: give every device its own name (device, or mqtt.client_id)",
+}
+WAYS_OUT = {
+    154: "; states are retained: let the broker keep messages (mosquitto: retain_available)",
+    155: "; events are sent with QoS 1: let the broker take it (mosquitto: max_qos)",
 }
 PORT, TLS_PORT = 1883, 8883
 
@@ -85,7 +90,7 @@ class Connection:
         )
         self.client.max_inflight_messages_set(IN_FLIGHT_MAX)
         self.client.connect_timeout = REACH_S
-        self.client.on_socket_open = _bound_silence
+        self.client.on_socket_open = _bound_waiting
         self.client.on_connect = self._on_connect
         self.client.on_disconnect = self._on_disconnect
         self.client.on_publish = self._on_publish
@@ -118,7 +123,8 @@ class Connection:
             )
         if answer.is_failure:
             self.close()
-            raise BrokerRefusesError(f"{where}: refuses: {answer} (reason code {answer.value})", answer.value)
+            way_out = WAYS_OUT.get(answer.value, "")
+            raise BrokerRefusesError(f"{where}: refuses: {answer} (reason code {answer.value}){way_out}", answer.value)
 
     def publish(self, topic: str, payload: str | bytes, qos: int, retain: bool, signed: str | None = None) -> int:
         """Hand a message to paho's network thread; returns the id that comes back in `acknowledged`.
@@ -165,8 +171,9 @@ class Connection:
         self._wake()
 
 
-def _bound_silence(client: Any, userdata: Any, opened: Any) -> None:
+def _bound_waiting(client: Any, userdata: Any, opened: Any) -> None:
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * SILENCE_S))
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_MAX)
 
 
 class Dialer:

@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 interrupts: list[int] = []
 """The signals that asked the command to end."""
+CAPTURE = "capture"
+"""The name of the threads that read cameras; one that is stuck in a driver outlasts its camera."""
 DIGITS_MAX = 18  # Python reads no numbers of thousands of digits
 
 

@@ -27,6 +27,7 @@ class Delivery:
         self._spool, self._instance = spool, instance
         self._connection: Connection
         self._in_flight: dict[int, tuple[str, int | None]] = {}  # message id -> topic, spool number; None for a state
+        self._unwritten: set[int] = set()  # ids of messages without acknowledgement
         self._heard_at = 0.0  # when the broker last acknowledged something, or had nothing to acknowledge
         self._said: set[tuple[str, int]] = set()  # topics with the reasons why they were refused
         self.last_sent = 0
@@ -39,12 +40,18 @@ class Delivery:
         """A new connection: what was not acknowledged on the one before is to be sent again, in order."""
         self._connection = connection
         self._in_flight.clear()
+        self._unwritten.clear()
         self.last_sent = 0
 
     @property
     def room(self) -> int:
         """How many messages that are acknowledged may be sent now."""
         return max(0, self._connection.window - len(self._in_flight))
+
+    @property
+    def flows(self) -> bool:
+        """Whether all that passes was written to the network: else more of it would only be old when it arrives."""
+        return not self._unwritten
 
     @property
     def waiting(self) -> bool:
@@ -81,7 +88,10 @@ class Delivery:
         None: it is too large.
         """
         mid = self._publish(topic, payload, qos=0, retain=False)
-        self.left_out += mid is None
+        if mid is None:
+            self.left_out += 1
+        else:
+            self._unwritten.add(mid)
         return mid
 
     def take_acknowledgements(self) -> list[int]:
@@ -89,6 +99,7 @@ class Delivery:
         written: list[int] = []
         while self._connection.acknowledged:
             mid, reason = self._connection.acknowledged.popleft()
+            self._unwritten.discard(mid)
             if mid not in self._in_flight:  # of QoS 0: the broker says nothing of it
                 written.append(mid)
                 continue

@@ -135,15 +135,16 @@ class MqttLink:
         self._spool.append(self._topics.of_camera(origin.camera, "events"), encode(event_message(event, origin)))
 
     def show(self, sight: Sight, origin: Origin) -> None:
-        """Send the faces of a frame, at most `live_rate_hz`; and the dominant emotion when it changes."""
+        """Send the faces of a frame, at most `live_rate_hz` but for none left; the dominant emotion when it changes."""
         face, camera = dominant(sight.readings), origin.camera
-        shown = (face.emotion if face else None, len(sight.readings))
-        if shown != self._shown.get(camera):
+        shown, before = (face.emotion if face else None, len(sight.readings)), self._shown.get(camera)
+        if shown != before:
             self._shown[camera] = shown
             message = emotion_message(sight.readings, sight.frame.wall_time, origin)
             self._outbox.state(self._topics.of_camera(camera, "emotion"), encode(message))
         now = time.monotonic()
-        if self._config.live_rate_hz > 0 and now >= self._live_due_at.get(camera, 0.0):
+        emptied = before is not None and before[1] > 0 and not sight.readings  # no frame may follow that could say so
+        if self._config.live_rate_hz > 0 and (emptied or now >= self._live_due_at.get(camera, 0.0)):
             self._live_due_at[camera] = now + 1 / self._config.live_rate_hz
             self._outbox.pass_on(self._topics.of_camera(camera, "faces"), camera, encode(faces_message(sight, origin)))
         if camera in self._snapshots and self._snapshots[camera].offer(sight.frame):
@@ -261,7 +262,7 @@ class MqttLink:
         delivery = self._delivery
         room = delivery.room
         rows = self._spool.after(delivery.last_sent, room) if events else []
-        states, passing = self._outbox.take(room, events=len(rows))
+        states, passing = self._outbox.take(room, len(rows), delivery.flows)
         sent = [delivery.send_event(row) for row in rows[: room - len(states)]]
         if not all(sent):
             self._work.set()  # of what was too large no acknowledgement will wake this thread

@@ -54,18 +54,20 @@ class Outbox:
             self.dropped += len(self._passing)
             self._passing.clear()
 
-    def take(self, room: int, events: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    def take(self, room: int, events: int, flows: bool = True) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
         """States and passing messages to send, topic and text. room: for states, and for `events` that wait besides.
 
-        States are the first to have room; once it is closed events are, so that none follows the last state.
+        States are the first to have room; once it is closed events are, so that none follows the last state. flows:
+        whether the network has taken the passing messages before; else newer ones replace those that wait here.
         """
         with self._lock:
             free = room - events if self.closed else room
             states = [(topic, self._retained[topic]) for topic in itertools.islice(self._unsent, free)]
             for topic, _ in states:
                 del self._unsent[topic]
-            passing = [(topic, text) for (topic, _), text in self._passing.items()]
-            self._passing.clear()
+            passing = [(topic, text) for (topic, _), text in self._passing.items()] if flows else []
+            if flows:
+                self._passing.clear()
         return states, passing
 
     @property

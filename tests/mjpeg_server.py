@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 FPS = 15
-MODES = ("run", "stall", "corrupt", "black", "garbage", "gaps", "slow", "resize")
+MODES = ("run", "stall", "corrupt", "black", "garbage", "gaps", "slow", "resize", "single")
 
 
 class MjpegCamera:
@@ -16,7 +16,8 @@ class MjpegCamera:
 
     run; stall: nothing comes, the connection stays; drop: the connection ends; refuse: and none is accepted; corrupt:
     the first third of each picture; black: black pictures; garbage: bytes that are no picture; gaps: every
-    third picture has no bytes; slow: a picture every two seconds; resize: pictures of 1.25 times the size.
+    third picture has no bytes; slow: a picture every two seconds; resize: pictures of 1.25 times the size;
+    single: one picture a connection.
     """
 
     def __init__(self, pictures: list[np.ndarray], fps: float = FPS) -> None:
@@ -28,8 +29,8 @@ class MjpegCamera:
         noise = [np.random.default_rng(1).bytes(len(whole[0]))]
         camera = self
         self.mode = "run"
-        self.clients = 0
-        """Connections that are served now."""
+        self.clients = self.served = 0
+        """Connections that are served now, and all that were."""
 
         class Handler(BaseHTTPRequestHandler):
             def log_message(self, *arguments: object) -> None:
@@ -39,7 +40,7 @@ class MjpegCamera:
                 if camera.mode == "refuse":
                     self.send_error(503)
                     return
-                camera.clients += 1
+                camera.clients, camera.served = camera.clients + 1, camera.served + 1
                 try:
                     self.serve()
                 except OSError:
@@ -65,6 +66,8 @@ class MjpegCamera:
                         jpeg = b""
                     head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
                     self.wfile.write(head.encode() + jpeg + b"\r\n")
+                    if camera.mode == "single":
+                        return
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True

@@ -17,18 +17,21 @@ class Proxy:
     - `blackhole`: connections are accepted, what comes is read, nothing is forwarded; nobody is told.
     - `swallow_replies`: only what the broker says is lost, as on a half-open connection.
     - `holding`: what the broker says is kept back until it is False again.
+    - `full`: nothing of what the device says is read until it is False again; `room`: bytes that are kept until then.
     - `refusing`: new connections are closed at once.
     - `hanging_up`: new connections are closed when they have said something, as by one whose backend is away.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, room: int | None = None) -> None:
         self.target = target
         self.delay_s = 0.0
-        self.blackhole = self.swallow_replies = self.refusing = self.hanging_up = self.holding = False
+        self.full = self.blackhole = self.swallow_replies = self.refusing = self.hanging_up = self.holding = False
         self._truncate_after: int | None = None
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
+        if room is not None:
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
         self.port: int = self._listener.getsockname()[1]
         self.accepted = 0
         threading.Thread(target=self._accept, daemon=True).start()
@@ -86,6 +89,8 @@ class Proxy:
     def _pump(self, source: socket.socket, drain: socket.socket, to_broker: bool) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(CHUNK):
+                while self.full and to_broker:
+                    time.sleep(0.02)
                 if self.delay_s:
                     time.sleep(self.delay_s)
                 while self.holding and not to_broker:

@@ -123,6 +123,20 @@ def test_a_camera_that_comes_and_goes_leaves_nothing_behind(clip_frames: list[np
     wait_for(lambda: "capture" not in {thread.name for thread in threading.enumerate()}, "the capture thread ends")
 
 
+def test_a_camera_that_ends_with_each_picture_does_not_fill_the_log(camera: MjpegCamera, seeing) -> None:
+    subscriber, daemon = seeing
+    camera.mode = "single"  # as the address of a snapshot
+    seen, served = len(subscriber.texts(FACES)), camera.served
+    wait_for(lambda: camera.served > served + 10 and len(subscriber.texts(FACES)) > seen + 5, "many pictures")
+    camera.mode = "refuse"
+    wait_for(lambda: subscriber.texts(CAMERA_STATUS)[-1] == "offline", "it has gone")
+    time.sleep(1)
+    code, _, err = daemon.stop()
+    said = [line for line in err.splitlines() if camera.url in line]
+    assert (code, len(said) < 6) == (0, True), said
+    assert said[-1].endswith("trying again"), "that it has gone is told"
+
+
 def test_a_service_waits_for_its_only_camera(camera: MjpegCamera, service, broker, subscribe) -> None:
     subscriber = subscribe(broker.port)
     camera.mode = "refuse"  # it still boots

@@ -99,3 +99,11 @@ def test_a_runtime_that_computes_something_else_is_found_out(monkeypatch: pytest
     monkeypatch.setattr(TfliteClassifier, "classify", lambda self, crops: right(self, [crop.T for crop in crops]))
     assert check(Config(mqtt=MqttConfig(broker=None)), sys.stdout) == 78
     assert "model      FAIL  model.path: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("lacking", ["max_qos 0", "retain_available false"])
+def test_a_broker_that_lacks_what_the_daemon_needs_is_named(broker_at, start, lacking: str) -> None:
+    broker = broker_at(f"allow_anonymous true\n{lacking}")
+    code, out, _ = start("check", *plain(broker.port)).finish()
+    assert (code, rows(out)["broker"][0]) == (69, "FAIL")
+    assert f"(mosquitto: {lacking.split()[0]})" in rows(out)["broker"][1]

@@ -1,5 +1,6 @@
 """Brokers that fail in ways that TCP does not tell, by way of a faulty proxy."""
 
+import json
 import logging
 import os
 import shutil
@@ -22,8 +23,9 @@ from edge.discovery import announcement
 from edge.messages import Origin, Topics
 from edge.mqtt import INSIST_S, MqttLink
 from edge.pipeline import Sight
+from edge.records import Reading
 from edge.spool import Spool
-from fakes import frame
+from fakes import frame, scores, track
 from proxy import Proxy
 from publisher import event
 from strict_broker import StrictBroker
@@ -106,6 +108,24 @@ def test_a_slow_network_is_no_dead_one(proxy: Proxy, broker: Broker, subscribe, 
     wait_for(lambda: 40 in numbers(subscriber), "the subscriber has read all")
     assert numbers(subscriber) == list(range(1, 41))
     assert "lost" not in caplog.text
+
+
+def test_live_messages_do_not_pile_up_before_a_slow_network(broker: Broker, subscribe, link_to) -> None:
+    subscriber, proxy = subscribe(broker.port), Proxy(broker.port, room=4096)
+    link = link_to(proxy.port, live_rate_hz=1000, ack_timeout_s=60.0)
+    wait_for(lambda: subscriber.texts(TOPICS.status), "connected")
+    proxy.full = True
+    reading = Reading(track(), scores(happy=0.9), "happy")
+    for number in range(400):
+        link.show(Sight(frame(seq=number), [reading], []), ORIGIN)
+        time.sleep(0.005)
+    link.publish(event(1), ORIGIN)
+    proxy.full = False
+    wait_for(lambda: subscriber.events(), "the event")
+    faces = TOPICS.of_camera("camera", "faces")
+    wait_for(lambda: json.loads(subscriber.texts(faces)[-1])["seq"] == 399, "the newest faces")
+    assert len(subscriber.texts(faces)) < 200
+    proxy.close()
 
 
 def test_a_message_cut_in_the_middle_is_sent_again_whole(proxy: Proxy, broker: Broker, subscribe, link_to) -> None:

@@ -107,6 +107,20 @@ def test_live_faces_are_limited_to_their_rate(broker: Broker, subscribe, link_to
     assert len(subscriber.texts(topic)) <= 20 * shown_for_s + 2
 
 
+def test_that_nobody_is_left_is_said_at_once(broker: Broker, subscribe, link_to) -> None:
+    """A camera that pauses gives no frame that could say so later."""
+    subscriber = subscribe(broker.port)
+    link = link_to(settings(broker.port, live_rate_hz=0.01))
+    wait_for(lambda: subscriber.texts(TOPICS.status), "connected")
+    topic = TOPICS.of_camera("camera", "faces")
+    link.show(Sight(frame(), [READING], []), ORIGIN)
+    wait_for(lambda: subscriber.texts(topic), "a face")
+    for _ in range(2):
+        link.show(Sight(frame(), [], []), ORIGIN)
+    wait_for(lambda: len(subscriber.texts(topic)) > 1, "nobody")
+    assert [len(json.loads(text)["faces"]) for text in subscriber.texts(topic)] == [1, 0]
+
+
 def test_events_outlive_a_killed_broker_in_order(broker: Broker, subscribe, link_to) -> None:
     link = link_to(settings(broker.port))
     before = subscribe(broker.port)

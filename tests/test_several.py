@@ -1,6 +1,8 @@
 """Several cameras in one daemon: each goes its own way, none disturbs another."""
 
 import json
+import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -215,3 +217,26 @@ def test_check_proves_each_camera(start: Callable[..., Daemon], tmp_path: Path) 
     assert "640x480 px" in rows["camera front"]
     assert "FAIL  cameras.door.source: /nowhere.mkv: no such file" in rows["camera door"]
     assert "none wanted" in rows["broker"]
+
+
+def test_frames_that_come_while_the_process_ends_do_not_abort_it(service) -> None:
+    servers = [MjpegCamera([np.full((48, 64, 3), 90, np.uint8)], fps=50) for _ in range(24)]
+    running = service(
+        cameras=[entry(f"camera{number}", server.url) for number, server in enumerate(servers)], mqtt={"broker": None}
+    )
+    wait_for(lambda: all(server.clients for server in servers), "all are read")
+    time.sleep(2)
+    for server in servers:
+        server.mode = "stall"
+    time.sleep(0.2)
+    running.daemon.process.send_signal(signal.SIGTERM)
+    time.sleep(
+        0.4
+    )  # a stalled read is waited for so long; then they return one after another, in whatever is done last
+    for server in servers:
+        time.sleep(0.02)
+        server.mode = "run"
+    code, _, err = running.daemon.finish()
+    for server in servers:
+        server.close()
+    assert (code, "terminate" in err) == (0, False)

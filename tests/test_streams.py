@@ -70,8 +70,8 @@ def test_a_stream_that_is_not_there_is_named(start) -> None:
 
 
 @pytest.fixture
-def rtsp(standing: list[np.ndarray], tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen]]:
-    """The stream's address and its server."""
+def rtsp(standing: list[np.ndarray], tmp_path: Path, request) -> Iterator[tuple[str, subprocess.Popen]]:
+    """The stream's address and its server. A parameter: of so many frames one is a key frame."""
     python = Path("/usr/bin/python3")
     probe = "import gi; gi.require_version('GstRtspServer', '1.0')"
     if not python.exists() or subprocess.run([python, "-c", probe], capture_output=True).returncode:
@@ -80,12 +80,22 @@ def rtsp(standing: list[np.ndarray], tmp_path: Path) -> Iterator[tuple[str, subp
         cv2.imwrite(str(tmp_path / f"f{index:03d}.jpg"), image)
     port = free_port()
     command = [python, ROOT / "tests/rtsp_server.py", tmp_path / "f%03d.jpg", str(len(standing)), str(port)]
+    command.append(str(getattr(request, "param", 15)))
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     wait_for(lambda: is_open(port), "the RTSP server listens")
     yield f"rtsp://127.0.0.1:{port}/cam", server
     server.send_signal(signal.SIGCONT)
     server.kill()
     server.communicate()
+
+
+@pytest.mark.parametrize("rtsp", [100_000], indirect=True)
+def test_a_stream_that_is_joined_long_before_its_next_key_frame_names_the_setting(rtsp, start) -> None:
+    first = cv2.VideoCapture(rtsp[0], cv2.CAP_FFMPEG)
+    wait_for(first.grab, "the stream has begun")
+    code, _, err = start("run", "--source", rtsp[0], "--set", "mqtt.broker=null").finish()
+    first.release()
+    assert (code, "camera.timeout_s" in err, "plugged in" in err) == (69, True, False), err
 
 
 def test_an_rtsp_stream_gives_events_and_is_offline_when_it_freezes(rtsp, broker: Broker, subscribe, start) -> None:
