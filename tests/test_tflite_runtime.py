@@ -42,7 +42,7 @@ print(json.dumps([classifier.runtime, [s.values.tolist() for s in scores]]))
 def test_check_prints_which_runtime_is_taken() -> None:
     done = run("-m", "edge", "check", "--set", "mqtt.broker=null", "--set", "model.runtime=tflite-runtime")
     assert done.returncode == 0, done.stderr
-    assert "installed: litert, tflite-runtime; config says tflite-runtime" in done.stdout
+    assert "installed: litert, tflite-runtime; model.runtime: tflite-runtime" in done.stdout
     assert " on tflite-runtime, " in done.stdout
     assert "gives the scores that it must" in done.stdout
 
