@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 PASSWORD_MAX = 65535  # bytes; MQTT's limit
-PEM_MAX = 10_000_000  # bytes; all authorities of a Debian are 0.2 million
+FILE_MAX = 10_000_000  # bytes, of what is read whole: all authorities of a Debian are 0.2 million
 
 Host = Annotated[str, AfterValidator(check_host)]
 
@@ -160,7 +160,7 @@ def read_password(name: str, path: Path) -> str:
     """What a file holds, but for the end of its line. name: of the setting or option. Raises ConfigError."""
     try:
         # The mark that some editors put before a text (BOM) is none of it.
-        password = read_given(path, PEM_MAX).decode("utf-8-sig").rstrip("\r\n")
+        password = read_given(path, FILE_MAX).decode("utf-8-sig").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         problem = getattr(error, "strerror", None) or "not UTF-8"
         raise ConfigError(f"{name}: cannot read {path}: {problem}") from None
@@ -175,7 +175,7 @@ def _digest(key: str, path: Path | None) -> str | None:
     if path is None:
         return None
     try:
-        return hashlib.sha256(read_given(path, PEM_MAX)).hexdigest()
+        return hashlib.sha256(read_given(path, FILE_MAX)).hexdigest()
     except OSError as error:
         raise ConfigError(f"{key}: {path}: {error.strerror}") from None
 

@@ -54,7 +54,7 @@ class Outbox:
             self.dropped += len(self._passing)
             self._passing.clear()
 
-    def take(self, room: int, events: int, flows: bool = True) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    def take(self, room: int, events: int, flows: bool) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
         """States and passing messages to send, topic and text. room: for states, and for `events` that wait besides.
 
         States are the first to have room; once it is closed events are, so that none follows the last state. flows:
@@ -65,8 +65,9 @@ class Outbox:
             states = [(topic, self._retained[topic]) for topic in itertools.islice(self._unsent, free)]
             for topic, _ in states:
                 del self._unsent[topic]
-            passing = [(topic, text) for (topic, _), text in self._passing.items()] if flows else []
+            passing = []
             if flows:
+                passing = [(topic, text) for (topic, _), text in self._passing.items()]
                 self._passing.clear()
         return states, passing
 
