@@ -23,7 +23,7 @@ THERMAL_ZONE = Path("/sys/class/thermal/thermal_zone0/temp")  # m°C; the proces
 
 def is_service() -> bool:
     """Whether systemd started this process, and waits for its word (`Type=notify`)."""
-    return "NOTIFY_SOCKET" in os.environ
+    return bool(os.environ.get("NOTIFY_SOCKET"))
 
 
 class Notifier:
