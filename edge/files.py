@@ -29,7 +29,8 @@ Image = npt.NDArray[np.uint8]
 Pictures = Iterator[tuple[float, Image | BadDataError]]  # seconds from the start, and the picture or what is wrong
 
 PICTURE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-ROOM = 8  # pictures that wait to be taken: decoding goes on while the first search takes its time
+ROOM = 8  # pictures that wait to be taken: decoding goes on while a search takes its time
+VIDEO_ROOM, VIDEO_ROOM_BYTES = (4, 32), 2**25  # the fewest and the most of a video's, and what fits between them
 LATE_MAX_S = 1.0
 DAMAGED_FRAMES_MAX = 10_000  # in a row; containers may promise any number
 STEP_BACK_MAX_S, STEP_MAX_S = 0.5, 10.0  # of a recording's time; further steps lead into another recording behind it
@@ -62,12 +63,13 @@ def open_file(config: CameraConfig, source: str, colour: bool = True) -> "FileSo
             problem = "neither a file nor a folder; what comes through a pipe must be saved first"
         raise InputNotFoundError(f"camera.source: {without_secret(source)}: {problem}")
     opened = [_open_video(path, colour)]  # now, so that what is no video is told now
+    room = _room(opened[0], colour)
     pause_max_s = PAUSE_MAX_S if _has_one_clock(path) else STEP_MAX_S
 
     def read() -> Pictures:
         return _read_video(path, opened.pop() if opened else _open_video(path, colour), pause_max_s)
 
-    return FileSource(source, read, realtime, loop, config.max_fps)
+    return FileSource(source, read, realtime, loop, config.max_fps, room)
 
 
 class FileSource:
@@ -80,8 +82,15 @@ class FileSource:
     starting = False
 
     def __init__(
-        self, name: str, pictures: Callable[[], Pictures], realtime: bool, loop: bool, max_fps: float | None = None
+        self,
+        name: str,
+        pictures: Callable[[], Pictures],
+        realtime: bool,
+        loop: bool,
+        max_fps: float | None = None,
+        room: int = ROOM,
     ) -> None:
+        self._room = room
         self._name, self._open, self._realtime, self._loop = name, pictures, realtime, loop
         self._pictures = self._in_turn()
         self._pending: tuple[float, Image] | None = None
@@ -105,7 +114,7 @@ class FileSource:
     def __enter__(self) -> "FileSource":
         self._opened_at, self._opened_wall = time.monotonic(), _utc_now()
         if not self._realtime:
-            self._pictures = self._stack.enter_context(ahead(self._pictures, ROOM))
+            self._pictures = self._stack.enter_context(ahead(self._pictures, self._room))
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -239,6 +248,12 @@ def _read_video(path: Path, capture: cv2.VideoCapture | LumaVideo, step_max_s: f
             log.warning("%s: ends early: %d of %d frames could be read", path, count, promised)
     finally:
         capture.release()
+
+
+def _room(video: cv2.VideoCapture | LumaVideo, colour: bool) -> int:
+    """How many of its frames may wait."""
+    frame_bytes = video.get(cv2.CAP_PROP_FRAME_WIDTH) * video.get(cv2.CAP_PROP_FRAME_HEIGHT) * (3 if colour else 1)
+    return int(np.clip(VIDEO_ROOM_BYTES / max(1.0, frame_bytes), *VIDEO_ROOM))
 
 
 def _has_one_clock(path: Path) -> bool:

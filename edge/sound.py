@@ -15,15 +15,14 @@ COPIED = ("-c:a", "copy")
 ENCODED = ("-c:a", "aac", "-af", "aresample=async=1:first_pts=0")  # for containers that do not take its kind; no gaps
 
 
-def add(copy: Path, original: Path, frames: int, fps: float) -> str:
+def add(copy: Path, original: Path, streams: str | None, frames: int, fps: float) -> str:
     """Put the sound of a video file into its finished copy; returns what there is to say of it, "" where it has none.
 
-    frames, fps: of the copy, whose first picture is the first of the original that can be decoded. Whatever goes wrong,
-    the copy stays as it was.
+    streams: what `first_of_each` says of the original. frames, fps: of the copy, whose first picture is the first of
+    the original that can be decoded. Whatever goes wrong, the copy stays as it was.
     """
-    if shutil.which(COMMAND[0]) is None:
+    if streams is None:
         return " without sound (the program ffmpeg would add it)"
-    streams = _first_of_each(original)
     if "#media_type 1: audio" not in streams:
         return ""
     first_picture = re.search(r"^0, *-?\d+, *(-?\d+)", streams, re.MULTILINE)
@@ -32,8 +31,13 @@ def add(copy: Path, original: Path, frames: int, fps: float) -> str:
     return _join(Path(os.path.realpath(copy)), original, int(first_picture[1]) / 1000, frames, fps)
 
 
-def _first_of_each(original: Path) -> str:
-    """What kinds of streams there are, and when the first picture comes, in ms from the file's beginning."""
+def first_of_each(original: Path) -> str | None:
+    """What kinds of streams there are, and when the first picture comes, in ms from the file's beginning.
+
+    None where the program is not there.
+    """
+    if shutil.which(COMMAND[0]) is None:
+        return None
     # The sound may begin long before the first picture that can be decoded, as in a recording joined in the middle.
     picture = ("-map", "0:V:0", "-frames:v", "1", "-enc_time_base", "1/1000")
     sound = ("-map", "0:a?", "-frames:a", "1", "-c:a", "copy")

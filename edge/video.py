@@ -1,6 +1,7 @@
 """A video from its beginning to its end: an annotated copy, tables, and a picture of the emotions over time."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from edge import clip, places, sound
 from edge.address import ffmpeg_name, without_secret
 from edge.app import build_pipeline, build_search, files_read
-from edge.beside import Behind
+from edge.beside import Behind, long_turns
 from edge.camera import is_live
 from edge.classifier import TfliteClassifier
 from edge.config import Config
@@ -27,7 +28,7 @@ from edge.output import Progress, Table, write_picture
 from edge.pipeline import FrameSource, Sight
 from edge.records import Event, Frame, Reading
 from edge.timeline import Timeline
-from edge.videofile import VideoFile
+from edge.videofile import VideoFile, ffmpeg_makes_h264
 
 LIPS_S = 0.05  # that a copy's pictures may be early or late, which nobody sees in a speaker
 WAITING_BYTES = 2**25  # of frames that wait to be drawn: packing goes on while the loop waits for a sweep
@@ -62,6 +63,7 @@ def run(config: Config, outputs: Outputs, bars: bool = True, settings: Path | No
     written. The same file gives the same tables.
     """
     keep_freed()
+    long_turns()
     source_name = str(config.camera.source)
     _refuse(source_name, outputs, files_read(settings, config))
     # Every frame: the copy has the file's rate, and a device's `max_fps` is for what it can keep up with.
@@ -75,9 +77,10 @@ def run(config: Config, outputs: Outputs, bars: bool = True, settings: Path | No
     progress = Progress("frames", promised, goes_on=writes)
     with ExitStack() as stack:
         stack.enter_context(source)
-        pipeline = build_pipeline(config, stack.enter_context(build_search(config)), classifier)
         tables = stack.enter_context(_Tables(outputs.csv)) if outputs.csv else None
-        copy = stack.enter_context(_Copy(outputs.video, fps, bars)) if outputs.video else None
+        original = _video_file(source_name)
+        copy = stack.enter_context(_Copy(outputs.video, fps, bars, original)) if outputs.video else None
+        pipeline = build_pipeline(config, stack.enter_context(build_search(config)), classifier)
         stack.callback(progress.clear)
         for frame in _frames(source):
             sight = pipeline.step(frame)
@@ -90,7 +93,7 @@ def run(config: Config, outputs: Outputs, bars: bool = True, settings: Path | No
         if last is not None:
             events += len(last.events)
             _tell(last, tables, None, progress, quiet=writes)
-    written = f", written as {copy.codec}{copy.add_sound(_video_file(source_name))}" if copy else ""
+    written = f", written as {copy.codec}{copy.add_sound()}" if copy else ""
     if outputs.timeline:
         write_picture(outputs.timeline, timeline.draw())
     progress.say(f"{shown(source_name)}: frames: {frames}, faces: {timeline.faces}, events: {events}{written}")
@@ -110,12 +113,16 @@ class _Copy:
     """The annotated video: drawn and packed beside the reading of the next faces. Raises as VideoFile.
 
     Its rate is fixed and a file's need not be: pictures are repeated, or left out, where it would run off from the
-    file's own time.
+    file's own time. original: the video file that is read, if it is one.
     """
 
-    def __init__(self, path: Path, fps: float, bars: bool) -> None:
-        self._path, self._fps, self._bars = path, fps, bars
+    def __init__(self, path: Path, fps: float, bars: bool, original: Path | None) -> None:
+        self._path, self._fps, self._bars, self._original = path, fps, bars, original
         self._stack = ExitStack()
+        # Each start of the program takes a tenth of a second: beside the first frames instead of before and after all.
+        asked = self._stack.enter_context(ThreadPoolExecutor(1))
+        self._by_ffmpeg = asked.submit(ffmpeg_makes_h264)
+        self._streams = asked.submit(sound.first_of_each, original) if original is not None else None
         self._files = self._stack.enter_context(ExitStack())
         self._behind: Behind[Sight] | None = None
         self._slack = max(1, round(LIPS_S * fps))  # frames
@@ -133,14 +140,11 @@ class _Copy:
         """What it was written as; of no use while it is entered."""
         return self._file.codec if self._file is not None else ""
 
-    def add_sound(self, original: Path | None) -> str:
-        """Give it that of the video file that was read, if it is one; returns what there is to say of it.
-
-        Of no use while it is entered.
-        """
-        if original is None or self._file is None or not self._path.is_file():
+    def add_sound(self) -> str:
+        """Give it that of the original; returns what there is to say of it. Of no use while it is entered."""
+        if self._original is None or self._streams is None or self._file is None or not self._path.is_file():
             return ""
-        return sound.add(self._path, original, self._file.frames, self._fps)
+        return sound.add(self._path, self._original, self._streams.result(), self._file.frames, self._fps)
 
     def add(self, sight: Sight) -> None:
         """Append what one frame showed."""
@@ -151,7 +155,8 @@ class _Copy:
 
     def _write(self, sight: Sight) -> None:
         if self._file is None:
-            self._file = self._files.enter_context(VideoFile(self._path, self._fps, sight.frame.size))
+            file = VideoFile(self._path, self._fps, sight.frame.size, self._by_ffmpeg.result)
+            self._file = self._files.enter_context(file)
         late = round(sight.frame.media_time * self._fps) - self._file.frames
         if late < -self._slack:
             return

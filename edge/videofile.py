@@ -1,11 +1,10 @@
 """Writes a video: H.264 where something here can make it, else MPEG-4, which everything here can."""
 
-import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +14,7 @@ import numpy.typing as npt
 
 from edge.address import ffmpeg_name
 from edge.heap import FOR_A_CHILD
+from edge.splice import PicturePipe
 
 SUFFIXES = (".mp4", ".mkv", ".mov", ".avi")
 PROBE = ("-f", "lavfi", "-i", "color=size=64x64:duration=0.04", "-c:v", "libx264", "-f", "null", "-")
@@ -22,7 +22,6 @@ PROBE = ("-f", "lavfi", "-i", "color=size=64x64:duration=0.04", "-c:v", "libx264
 # less than a constant rate factor. The deblocking that the preset leaves out makes up for a coarser quantizer, in less
 # time: of a test clip 0.96 MB and SSIM 0.986 with 26, where 23 without deblocking has 1.46 MB and 0.986.
 QUALITY = ("-preset", "ultrafast", "-qp", "26", "-x264-params", "no-deblock=0")
-PIPE_BYTES = 2**20  # the most that Linux gives to anybody; a frame in few pieces
 MPEG4_UNITS_MAX = 65_535  # a second; OpenCV takes as small ones as the rate has digits, down to a thousandth
 STOP_S = 60.0  # for the last frames of a long video to be packed
 
@@ -37,13 +36,15 @@ class VideoFile:
 
     Its name must end in one of `SUFFIXES`. `codec` says what was taken, `frames` how many were written. Raises OSError,
     with the name in it, when it cannot be written.
+
+    by_ffmpeg: whether `ffmpeg_makes_h264`, asked only where OpenCV does not.
     """
 
-    def __init__(self, path: Path, fps: float, size: tuple[int, int]) -> None:
+    def __init__(self, path: Path, fps: float, size: tuple[int, int], by_ffmpeg: Callable[[], bool]) -> None:
         self._path, self.size = path, size
         self.frames = 0
         path.open("wb").close()  # OpenCV would not say why it cannot
-        self.codec, self._encoder = _open_encoder(path, fps, size)
+        self.codec, self._encoder = _open_encoder(path, fps, size, by_ffmpeg)
 
     def __enter__(self) -> "VideoFile":
         return self
@@ -114,15 +115,15 @@ class _FfmpegProgram:
             env={**os.environ, **FOR_A_CHILD},
         )
         assert self._child.stdin is not None
-        with contextlib.suppress(OSError):  # there may be a smaller limit
-            fcntl.fcntl(self._child.stdin, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        self._pipe = PicturePipe(self._child.stdin.fileno(), (height * 3 // 2, width))
 
     def write(self, image: npt.NDArray[np.uint8]) -> None:
-        assert self._child.stdin is not None
         if any(self._padding):
             image = np.asarray(cv2.copyMakeBorder(image, *self._padding, cv2.BORDER_REPLICATE), np.uint8)
         # A third of the time that ffmpeg takes for it, and half of the bytes.
-        self._child.stdin.write(cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420).data)
+        planes = self._pipe.free()
+        cv2.cvtColor(image, cv2.COLOR_BGR2YUV_I420, dst=planes)
+        self._pipe.write(planes)
 
     def close(self) -> str:
         try:
@@ -137,11 +138,11 @@ class _FfmpegProgram:
         return (lines[-1].rpartition(": ")[2] if lines else "ffmpeg failed") if self._child.wait() else ""
 
 
-def _open_encoder(path: Path, fps: float, size: tuple[int, int]) -> tuple[str, _Encoder]:
+def _open_encoder(path: Path, fps: float, size: tuple[int, int], by_ffmpeg: Callable[[], bool]) -> tuple[str, _Encoder]:
     own = _OpenCv(path, fps, size, "avc1")
     if own.is_open:
         return "H.264", own
-    if ffmpeg_makes_h264():
+    if by_ffmpeg():
         return "H.264", _FfmpegProgram(path, fps, size)
     fallback = _OpenCv(path, _rate_for_mpeg4(fps), size, "mp4v")
     if not fallback.is_open:

@@ -17,7 +17,7 @@ WORKSTATION = {"tensorflow", "keras", "torch", "jax", "matplotlib", "training", 
 # From DESIGN: the contract, then what adapts the world to it, then what composes.
 LAYERS = [
     {"labels", "errors", "address", "console", "backoff", "commands", "quantization", "records", "quiet"}
-    | {"outbox", "givenfile", "heap"},
+    | {"outbox", "givenfile", "heap", "splice"},
     {"preprocess", "settings", "cameraconfig", "config", "contract", "configfile", "clip", "eventfile", "spool"}
     | {"motion", "minisign", "beside", "waiting", "clock", "statefolder", "upkeep", "trouble", "eventfolder", "rates"}
     | {"tls"},
