@@ -124,8 +124,8 @@ class Loop:
                 break
             if self._ready:
                 self._report()
-            if not done:
-                self._arrived.wait(min(IDLE_S, *(channel.due_in() for channel in self._channels)))
+            # Whatever came after it was cleared has set it.
+            self._arrived.wait(min(IDLE_S, *(channel.due_in() for channel in self._channels)))
         self._notifier.say("STOPPING=1")
         for channel in self._channels:
             self.end_faces(channel)

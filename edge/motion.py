@@ -48,4 +48,5 @@ def _changes(before: Cells | None, now: Cells) -> Cells:
     """Zero where a cell stayed as it was."""
     if before is None or before.shape != now.shape:
         return np.full_like(now, 255)
-    return np.asarray(cv2.inRange(cv2.absdiff(before, now), CELL_CHANGE, 255), np.uint8)  # type: ignore[call-overload]
+    _, changes = cv2.threshold(cv2.absdiff(before, now), CELL_CHANGE - 1, 255, cv2.THRESH_BINARY)
+    return np.asarray(changes, np.uint8)
