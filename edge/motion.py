@@ -1,4 +1,6 @@
-"""What has changed in the picture: an unchanged one need not be searched, and a changed part is searched alone."""
+"""What has changed in the picture: an unchanged one need not be searched, a changed part is searched alone, and a face
+that looks as it did is where it was.
+"""
 
 import cv2
 import numpy as np
@@ -11,6 +13,9 @@ COLUMNS = 80  # cells across a picture
 ROWS_SKIPPED = 4  # every fourth row is enough for a cell's mean
 CELL_CHANGE = 6  # grey levels of a cell's mean; the noise of a webcam is averaged away below that
 STILL_CELLS = 2  # so many changed cells are no motion yet: a flickering lamp, a clock
+
+LOOK_SIDE = 24  # px; what the cascade sees of a face
+LOOK_CHANGE = 4.0  # grey levels on average: a face that moves by more than a hundredth of its side is seldom below
 
 Cells = npt.NDArray[np.uint8]
 
@@ -42,6 +47,20 @@ def changed_part(before: Cells | None, now: Cells, frame: Frame) -> Box | None:
     left, right = column * width // now.shape[1], -(-(column + columns) * width // now.shape[1])
     top, bottom = row * height // now.shape[0], -(-(row + rows) * height // now.shape[0])
     return Box(left, top, right - left, bottom - top)
+
+
+def look_of(frame: Frame, box: Box) -> Cells | None:
+    """(24, 24) uint8: what is in a box, made small; None if it lies outside the frame."""
+    inside = frame.part(box)
+    if inside is None:
+        return None
+    small = cv2.resize(as_grey(inside.cut(frame.image)), (LOOK_SIDE, LOOK_SIDE), interpolation=cv2.INTER_AREA)
+    return np.asarray(small, np.uint8)
+
+
+def looks_alike(before: Cells, now: Cells) -> bool:
+    """Whether two looks at the same box show the same."""
+    return cv2.norm(before, now, cv2.NORM_L1) < LOOK_CHANGE * before.size
 
 
 def _changes(before: Cells | None, now: Cells) -> Cells:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edge.config import SearchConfig
-from edge.motion import Cells, cells_of, changed_part, has_changed
+from edge.motion import Cells, cells_of, changed_part, has_changed, look_of, looks_alike
 from edge.pipeline import FaceDetector
 from edge.records import SAME_FACE, Box, Face, Frame, distinct
 
@@ -17,6 +17,8 @@ REACH = 0.25  # of a face's side: it moves less between two frames
 CATCH_UP_REACH = 0.8  # and less than this while it was searched for
 MARGIN = 1 / 8  # of the frame's width, around what changed: a face's edge may look like what was behind it
 STEADY_SLOWER = 3  # a file's sweep may take so much longer where it hardly finds anything new: else the loop waits
+FOUND_OFTEN = 5  # frames in a row in which a face must have been found before its look is enough: false faces flicker
+LOOK_HOLDS_S = 0.25  # for so long; then it is searched for again
 LOST_SPEEDUP = 3  # sweeps come so much sooner while a known face is not found near its place
 
 
@@ -33,6 +35,17 @@ class _Sweep:
     frame: Frame
     due_at: float | None
     """Media time at which its result joins, whenever it is ready; None for as soon as it is."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A face where the follower found it last, and how it looked there."""
+
+    face: Face
+    look: Cells
+    at: float
+    times: int
+    """In how many frames in a row."""
 
 
 def sweep_threads() -> ThreadPoolExecutor:
@@ -65,6 +78,7 @@ class FaceSearch:
         self._swept: Cells | None = None
         self._swept_at = self._swept_whole_at = -float("inf")
         self._faces: list[Face] = []
+        self._seen: list[_Seen] = []
         self._steady = False  # the last sweep found the faces that are followed, and no other
         self.slowdown = 1
         """Sweeps come so many times more rarely than configured: of a device that is too hot or too slow."""
@@ -90,7 +104,7 @@ class FaceSearch:
         """Forget what was seen: what comes next is another picture."""
         self._sweep = self._searched = self._swept = None
         self._swept_at = self._swept_whole_at = -float("inf")  # its time may begin anew
-        self._faces, self._steady = [], False
+        self._faces, self._seen, self._steady = [], [], False
 
     def find(self, frame: Frame, known: Sequence[Box]) -> list[Face]:
         """The faces of the next frame. known: where faces were in the frame before."""
@@ -109,8 +123,26 @@ class FaceSearch:
         return self._faces
 
     def _follow(self, frame: Frame, known: Sequence[Box], region: Box) -> list[Face]:
-        found = [face for box in known if (face := self._follower.near(frame, box, REACH)) is not None]
-        return [face for face in distinct(found) if region.holds_centre_of(face.box)]
+        self._seen = [seen for box in known if (seen := self._again(frame, box)) is not None]
+        found = distinct([seen.face for seen in self._seen])
+        return [face for face in found if region.holds_centre_of(face.box)]
+
+    def _again(self, frame: Frame, box: Box) -> _Seen | None:
+        """A known face in this frame: where it was found last, if it looks the same there; else it is searched for."""
+        before = next((seen for seen in self._seen if seen.face.box.overlap(box) >= SAME_FACE), None)
+        if before is not None and self._config.skip_still and self._holds(before, frame):
+            return before
+        face = self._follower.near(frame, box, REACH)
+        look = None if face is None else look_of(frame, face.box)
+        if face is None or look is None:
+            return None
+        return _Seen(face, look, frame.media_time, 1 if before is None else before.times + 1)
+
+    def _holds(self, seen: _Seen, frame: Frame) -> bool:
+        if seen.times < FOUND_OFTEN or not 0 <= frame.media_time - seen.at < LOOK_HOLDS_S:
+            return False
+        look = look_of(frame, seen.face.box)
+        return look is not None and looks_alike(seen.look, look)
 
     def _region(self, frame: Frame) -> Box:
         if self._config.region is None:
@@ -160,6 +192,8 @@ class FaceSearch:
         if sweep is None or not (sweep.faces.done() if sweep.due_at is None else frame.media_time >= sweep.due_at):
             return followed
         self._sweep = None
+        for seen in self._seen:
+            seen.at = -float("inf")  # its size may be another now
         faces = list(followed)
         for face in sweep.faces.result():
             same = [known_face for known_face in followed if face.box.overlap(known_face.box) >= SAME_FACE]

@@ -14,7 +14,7 @@ from edge.classifier import TfliteClassifier
 from edge.config import Config
 from edge.errors import EndOfStream
 from edge.records import Box, Face, Frame, distinct
-from edge.search import FaceSearch
+from edge.search import LOOK_HOLDS_S, FaceSearch
 from fakes import EPOCH
 
 SHOWN = slice(round(clip.ENTER_S * clip.FPS), round(clip.LEAVE_S * clip.FPS))
@@ -29,6 +29,7 @@ class Recorder:
 
     def __init__(self, face: Box | None) -> None:
         self.windows: list[Box | None] = []
+        self.followed = 0
         self._found = [Face(face, 5.0)] if face else []
 
     def detect(self, frame: Frame, window: Box | None = None, known: Sequence[Box] = ()) -> list[Face]:
@@ -36,6 +37,7 @@ class Recorder:
         return [face for face in self._found if window is None or window.common(face.box)]
 
     def near(self, frame: Frame, box: Box, reach: float) -> Face | None:
+        self.followed += 1
         return self._found[0] if self._found else None
 
 
@@ -126,6 +128,67 @@ def test_a_face_that_came_or_was_lost_brings_the_next_search_sooner(recorder: Re
     recorder.near = lambda frame, box, reach: None  # type: ignore[method-assign]
     assert sweeps([], [face.box]) > 4
     recorder.near = lost  # type: ignore[method-assign]
+
+
+FACE = Box(200, 100, 100, 100)
+
+
+def with_a_face(scenes: list[np.ndarray], looks: list[np.ndarray]) -> list[Frame]:
+    """Scenes in which all changes but what is in the face's box."""
+    pictures = [scene.copy() for scene in scenes]
+    for picture, look in zip(pictures, itertools.cycle(looks)):
+        picture[FACE.y : FACE.y + FACE.h, FACE.x : FACE.x + FACE.w] = look
+    return as_frames(pictures, fps=30)
+
+
+def follows(recorder: Recorder, frames: list[Frame], found: Sequence[bool] = (True,), **settings: object) -> list[int]:
+    """How often the face was searched for near its place, frame by frame. found: whether it is there, in turn."""
+    counts = []
+    there = recorder._found
+    with search_with(recorder, interval_s=100, steady_interval_s=100, **settings) as search:
+        search.find(frames[0], [FACE])  # with the only sweep
+        for frame, is_there in zip(frames[1:], itertools.cycle(found)):
+            recorder.followed, recorder._found = 0, there if is_there else []
+            search.find(frame, [FACE])
+            counts.append(recorder.followed)
+    return counts
+
+
+def test_a_face_that_looks_as_it_did_is_searched_for_now_and_then_only(recorder: Recorder) -> None:
+    look = noise(1, (100, 100))[0]
+    counts = follows(recorder, with_a_face(noise(60), [look]))
+    assert counts[:4] == [1, 1, 1, 1]  # not before it was found often enough
+    assert 4 <= sum(counts[8:]) <= len(counts[8:]) / 4
+    assert max(len(list(held)) for asked, held in itertools.groupby(counts) if not asked) <= 30 * LOOK_HOLDS_S
+
+
+def test_a_face_that_looks_otherwise_is_searched_for_at_once(recorder: Recorder) -> None:
+    steady, other = noise(2, (100, 100))
+    frames = with_a_face(noise(40), [steady] * 20 + [other] * 20)
+    recorder.detect = lambda frame, window=None, known=(): []  # type: ignore[method-assign]
+    with search_with(recorder, interval_s=100) as search:
+        seen = []
+        for number, frame in enumerate(frames):
+            if number == 20:
+                recorder._found = []
+            seen.append(len(search.find(frame, [FACE])))
+    assert seen == [1] * 20 + [0] * 20
+
+
+def test_a_face_that_flickers_is_searched_for_in_every_frame(recorder: Recorder) -> None:
+    frames = with_a_face(noise(60), [noise(1, (100, 100))[0]])
+    assert set(follows(recorder, frames, found=(True, True, True, False))) == {1}
+
+
+def test_a_face_that_moves_is_searched_for_in_every_frame(recorder: Recorder) -> None:
+    looks = [np.roll(noise(1, (100, 100))[0], 10 * step, axis=1) for step in range(10)]
+    assert set(follows(recorder, with_a_face(noise(60), looks))) == {1}
+
+
+def test_where_still_pictures_are_searched_so_are_faces_that_look_the_same(recorder: Recorder) -> None:
+    frames = with_a_face(noise(60), [noise(1, (100, 100))[0]])
+    recorder.detect = lambda frame, window=None, known=(): []  # type: ignore[method-assign]
+    assert set(follows(recorder, frames, skip_still=False)) == {1}
 
 
 def test_it_says_whether_the_picture_moved(recorder: Recorder) -> None:
