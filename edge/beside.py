@@ -1,10 +1,12 @@
-"""Stages beside one another: OpenCV leaves Python's lock while it works, so that threads use several cores."""
+"""Work beside work: OpenCV leaves Python's lock while it works, so that threads use several cores; and programs."""
 
 import contextlib
 import os
 import queue
+import signal
+import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
@@ -48,6 +50,35 @@ class _Bounded(Generic[T]):
             while True:
                 self._items.get_nowait()
                 self._room.put(None)
+
+
+class Asked:
+    """A program that is asked for what it writes to standard output, while other work goes on.
+
+    Raises OSError where it cannot be started.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # it may be a script, and what that starts ends with it
+        )
+
+    def answer(self) -> tuple[int, str]:
+        """Its exit code and what it wrote, once it has ended."""
+        written, _ = self._child.communicate()
+        return self._child.returncode, written
+
+    def end(self) -> None:
+        """Wait for it no longer; an `answer` that is waited for on another thread comes at once."""
+        if self._child.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._child.pid, signal.SIGKILL)
 
 
 @contextmanager

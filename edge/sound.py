@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from edge.beside import Asked
 from edge.videofile import is_whole
 
 COMMAND = ("ffmpeg", "-v", "error", "-nostdin", "-y")
@@ -15,14 +16,15 @@ COPIED = ("-c:a", "copy")
 ENCODED = ("-c:a", "aac", "-af", "aresample=async=1:first_pts=0")  # for containers that do not take its kind; no gaps
 
 
-def add(copy: Path, original: Path, streams: str | None, frames: int, fps: float) -> str:
+def add(copy: Path, original: Path, asked: Asked | None, frames: int, fps: float) -> str:
     """Put the sound of a video file into its finished copy; returns what there is to say of it, "" where it has none.
 
-    streams: what `first_of_each` says of the original. frames, fps: of the copy, whose first picture is the first of
+    asked: what `ask_first_of_each` gave for the original. frames, fps: of the copy, whose first picture is the first of
     the original that can be decoded. Whatever goes wrong, the copy stays as it was.
     """
-    if streams is None:
+    if asked is None:
         return " without sound (the program ffmpeg would add it)"
+    _, streams = asked.answer()
     if "#media_type 1: audio" not in streams:
         return ""
     first_picture = re.search(r"^0, *-?\d+, *(-?\d+)", streams, re.MULTILINE)
@@ -31,7 +33,7 @@ def add(copy: Path, original: Path, streams: str | None, frames: int, fps: float
     return _join(Path(os.path.realpath(copy)), original, int(first_picture[1]) / 1000, frames, fps)
 
 
-def first_of_each(original: Path) -> str | None:
+def ask_first_of_each(original: Path) -> Asked | None:
     """What kinds of streams there are, and when the first picture comes, in ms from the file's beginning.
 
     None where the program is not there.
@@ -41,8 +43,7 @@ def first_of_each(original: Path) -> str | None:
     # The sound may begin long before the first picture that can be decoded, as in a recording joined in the middle.
     picture = ("-map", "0:V:0", "-frames:v", "1", "-enc_time_base", "1/1000")
     sound = ("-map", "0:a?", "-frames:a", "1", "-c:a", "copy")
-    command = [*COMMAND, "-i", f"file:{original}", *picture, *sound, "-f", "framecrc", "-"]
-    return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False).stdout
+    return Asked([*COMMAND, "-i", f"file:{original}", *picture, *sound, "-f", "framecrc", "-"])
 
 
 def _join(copy: Path, original: Path, begin_s: float, frames: int, fps: float) -> str:

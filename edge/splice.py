@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 PIPE_BYTES = 2**20  # the most that Linux gives to anybody
-REFUSED = frozenset({errno.ENOSYS, errno.EPERM})  # by sandboxes
 
 
 class _Piece(ctypes.Structure):
@@ -54,8 +53,8 @@ class PicturePipe:
         if put >= 0:
             return put
         code = ctypes.get_errno()
-        if code in REFUSED:
-            self._vmsplice = None
-        elif code != errno.EINTR:
-            raise OSError(code, os.strerror(code))
+        if code == errno.EPIPE:
+            raise BrokenPipeError(code, os.strerror(code))
+        if code != errno.EINTR:
+            self._vmsplice = None  # refused, by a sandbox with whatever number
         return 0

@@ -1,7 +1,6 @@
 """A video from its beginning to its end: an annotated copy, tables, and a picture of the emotions over time."""
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ from edge.output import Progress, Table, write_picture
 from edge.pipeline import FrameSource, Sight
 from edge.records import Event, Frame, Reading
 from edge.timeline import Timeline
-from edge.videofile import VideoFile, ffmpeg_makes_h264
+from edge.videofile import VideoFile, ask_ffmpeg
 
 LIPS_S = 0.05  # that a copy's pictures may be early or late, which nobody sees in a speaker
 WAITING_BYTES = 2**25  # of frames that wait to be drawn: packing goes on while the loop waits for a sweep
@@ -93,7 +92,7 @@ def run(config: Config, outputs: Outputs, bars: bool = True, settings: Path | No
         if last is not None:
             events += len(last.events)
             _tell(last, tables, None, progress, quiet=writes)
-    written = f", written as {copy.codec}{copy.add_sound()}" if copy else ""
+    written = f", written as {copy.codec}{copy.sound}" if copy else ""
     if outputs.timeline:
         write_picture(outputs.timeline, timeline.draw())
     progress.say(f"{shown(source_name)}: frames: {frames}, faces: {timeline.faces}, events: {events}{written}")
@@ -120,31 +119,43 @@ class _Copy:
         self._path, self._fps, self._bars, self._original = path, fps, bars, original
         self._stack = ExitStack()
         # Each start of the program takes a tenth of a second: beside the first frames instead of before and after all.
-        asked = self._stack.enter_context(ThreadPoolExecutor(1))
-        self._by_ffmpeg = asked.submit(ffmpeg_makes_h264)
-        self._streams = asked.submit(sound.first_of_each, original) if original is not None else None
+        self._probe = ask_ffmpeg()
+        self._streams = sound.ask_first_of_each(original) if original is not None else None
         self._files = self._stack.enter_context(ExitStack())
         self._behind: Behind[Sight] | None = None
         self._slack = max(1, round(LIPS_S * fps))  # frames
         self._file: VideoFile | None = None
         self._last: npt.NDArray[np.uint8] | None = None
+        self.sound = ""
+        """What there is to say of it, once it is left."""
 
     def __enter__(self) -> "_Copy":
         return self
 
     def __exit__(self, *exc: Any) -> None:
-        self._stack.__exit__(*exc)
+        try:
+            if exc[0] is not None:
+                self._end_inquiries()  # else what packs might wait for an answer
+            self._stack.__exit__(*exc)
+            if exc[0] is None:
+                self.sound = self._add_sound()
+        finally:
+            self._end_inquiries()
 
     @property
     def codec(self) -> str:
         """What it was written as; of no use while it is entered."""
         return self._file.codec if self._file is not None else ""
 
-    def add_sound(self) -> str:
-        """Give it that of the original; returns what there is to say of it. Of no use while it is entered."""
-        if self._original is None or self._streams is None or self._file is None or not self._path.is_file():
+    def _add_sound(self) -> str:
+        if self._original is None or self._file is None or not self._path.is_file():
             return ""
-        return sound.add(self._path, self._original, self._streams.result(), self._file.frames, self._fps)
+        return sound.add(self._path, self._original, self._streams, self._file.frames, self._fps)
+
+    def _end_inquiries(self) -> None:
+        for asked in (self._probe, self._streams):
+            if asked is not None:
+                asked.end()
 
     def add(self, sight: Sight) -> None:
         """Append what one frame showed."""
@@ -155,7 +166,7 @@ class _Copy:
 
     def _write(self, sight: Sight) -> None:
         if self._file is None:
-            file = VideoFile(self._path, self._fps, sight.frame.size, self._by_ffmpeg.result)
+            file = VideoFile(self._path, self._fps, sight.frame.size, self._probe)
             self._file = self._files.enter_context(file)
         late = round(sight.frame.media_time * self._fps) - self._file.frames
         if late < -self._slack:

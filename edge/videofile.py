@@ -4,7 +4,6 @@ import errno
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -13,11 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.address import ffmpeg_name
+from edge.beside import Asked
 from edge.heap import FOR_A_CHILD
 from edge.splice import PicturePipe
 
 SUFFIXES = (".mp4", ".mkv", ".mov", ".avi")
-PROBE = ("-f", "lavfi", "-i", "color=size=64x64:duration=0.04", "-c:v", "libx264", "-f", "null", "-")
+PROBE = (
+    *("ffmpeg", "-v", "quiet", "-f", "lavfi", "-i", "color=size=64x64:duration=0.04"),
+    *("-c:v", "libx264", "-f", "null", "-"),
+)
 # Packing is most of a copy's cost. This preset takes two thirds of superfast's processor time, and a constant quantizer
 # less than a constant rate factor. The deblocking that the preset leaves out makes up for a coarser quantizer, in less
 # time: of a test clip 0.96 MB and SSIM 0.986 with 26, where 23 without deblocking has 1.46 MB and 0.986.
@@ -37,14 +40,14 @@ class VideoFile:
     Its name must end in one of `SUFFIXES`. `codec` says what was taken, `frames` how many were written. Raises OSError,
     with the name in it, when it cannot be written.
 
-    by_ffmpeg: whether `ffmpeg_makes_h264`, asked only where OpenCV does not.
+    probe: what `ask_ffmpeg` gave; its answer is waited for only where OpenCV makes no H.264.
     """
 
-    def __init__(self, path: Path, fps: float, size: tuple[int, int], by_ffmpeg: Callable[[], bool]) -> None:
+    def __init__(self, path: Path, fps: float, size: tuple[int, int], probe: Asked | None) -> None:
         self._path, self.size = path, size
         self.frames = 0
         path.open("wb").close()  # OpenCV would not say why it cannot
-        self.codec, self._encoder = _open_encoder(path, fps, size, by_ffmpeg)
+        self.codec, self._encoder = _open_encoder(path, fps, size, probe)
 
     def __enter__(self) -> "VideoFile":
         return self
@@ -138,11 +141,11 @@ class _FfmpegProgram:
         return (lines[-1].rpartition(": ")[2] if lines else "ffmpeg failed") if self._child.wait() else ""
 
 
-def _open_encoder(path: Path, fps: float, size: tuple[int, int], by_ffmpeg: Callable[[], bool]) -> tuple[str, _Encoder]:
+def _open_encoder(path: Path, fps: float, size: tuple[int, int], probe: Asked | None) -> tuple[str, _Encoder]:
     own = _OpenCv(path, fps, size, "avc1")
     if own.is_open:
         return "H.264", own
-    if by_ffmpeg():
+    if probe is not None and probe.answer()[0] == 0:
         return "H.264", _FfmpegProgram(path, fps, size)
     fallback = _OpenCv(path, _rate_for_mpeg4(fps), size, "mp4v")
     if not fallback.is_open:
@@ -154,8 +157,6 @@ def _rate_for_mpeg4(fps: float) -> float:
     return next((rate for digits in (3, 2, 1) if (rate := round(fps, digits)) * 10**digits <= MPEG4_UNITS_MAX), fps)
 
 
-def ffmpeg_makes_h264() -> bool:
-    """Whether the program is there, with libx264 in it."""
-    if shutil.which("ffmpeg") is None:
-        return False
-    return subprocess.run(["ffmpeg", "-v", "quiet", *PROBE], stdin=subprocess.DEVNULL, check=False).returncode == 0
+def ask_ffmpeg() -> Asked | None:
+    """Whether the program makes H.264: then it exits with 0. None where it is not there."""
+    return Asked(PROBE) if shutil.which(PROBE[0]) else None

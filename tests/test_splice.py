@@ -35,7 +35,7 @@ def sent(shape: tuple[int, ...], count: int, slowly: bool = False) -> bytes:
                 return
             got.extend(piece)
 
-    reader = threading.Thread(target=read)
+    reader = threading.Thread(target=read, daemon=True)
     reader.start()
     pipe = PicturePipe(writing, shape)
     for picture in pictures(shape, count):
@@ -55,7 +55,7 @@ def test_a_reader_gets_every_picture_as_it_was_when_it_was_written(shape: tuple[
     assert sent(shape, count, slowly) == b"".join(picture.tobytes() for picture in pictures(shape, count))
 
 
-@pytest.mark.parametrize("refusal", [errno.ENOSYS, errno.EPERM])
+@pytest.mark.parametrize("refusal", [errno.ENOSYS, errno.EPERM, errno.EACCES])
 def test_where_a_sandbox_refuses_it_pictures_are_copied(monkeypatch: pytest.MonkeyPatch, refusal: int) -> None:
     class Refusing:
         def __init__(self, *_: object, **__: object) -> None: ...

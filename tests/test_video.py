@@ -25,7 +25,7 @@ from conftest import ROOT, as_ordinary_user, wait_for
 from edge.draw import COLOURS
 from edge.output import Progress
 from edge.video import EVENTS_HEADER, FACES_HEADER
-from edge.videofile import VideoFile, ffmpeg_makes_h264
+from edge.videofile import VideoFile, ask_ffmpeg
 
 PROGRESS = re.compile(r"/s(, \d+:\d\d left)?$")
 
@@ -268,7 +268,7 @@ def test_without_h264_a_rate_of_many_digits_is_no_obstacle(tmp_path: Path, clip_
 
 def test_a_copy_may_have_a_colon_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with VideoFile(Path("a:1.mp4"), 15.0, (64, 48), ffmpeg_makes_h264) as file:
+    with VideoFile(Path("a:1.mp4"), 15.0, (64, 48), ask_ffmpeg()) as file:
         for _ in range(5):
             file.write(np.zeros((48, 64, 3), np.uint8))
     assert Path("a:1.mp4").stat().st_size > 0
@@ -431,6 +431,32 @@ def test_an_interrupted_run_leaves_a_whole_copy_of_what_was_read(
     assert 20 < len(frames_of(copy)) < 20_000
     assert table.read_text().endswith("\n")
     assert [event[1] for event in rows(tmp_path / "faces-events.csv")] == ["type", "new", "update"]
+
+
+@pytest.mark.parametrize("asked", ["lavfi", "framecrc"], ids=["whether it makes H.264", "what streams there are"])
+def test_an_ffmpeg_that_answers_nothing_is_ended_with_the_run(tmp_path: Path, video: Path, asked: str) -> None:
+    program, started = tmp_path / "ffmpeg", tmp_path / "started"
+    program.write_text(
+        f'#!/bin/sh\ncase "$*" in *{asked}*) sleep 1000 & echo $! >{started}.new\n'
+        f"mv {started}.new {started}; wait;; esac\n"
+        f'exec {shutil.which("ffmpeg")} "$@"\n'
+    )
+    program.chmod(0o755)
+    command = [sys.executable, "-m", "edge", "video", video, "--output-video", tmp_path / "copy.mp4"]
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": path})
+    wait_for(started.exists, "it was asked")
+    child.terminate()
+    wait_for(lambda: child.poll() is not None, "the run ends")
+    assert child.returncode == 130
+    wait_for(lambda: not runs(int(started.read_text())), "nothing is left behind")
+
+
+def runs(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_progress_stays_one_line_of_a_narrow_terminal(tmp_path: Path, clip_frames: list) -> None:
