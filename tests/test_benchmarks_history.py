@@ -56,8 +56,7 @@ def fails(error: BaseException) -> Callable[[object], dict]:
 
 def recorded(monkeypatch: pytest.MonkeyPatch, folder: Path, **parts: Callable[[object], dict]) -> int:
     """The exit code of `record`, where its parts are these."""
-    for name, measure in parts.items():
-        monkeypatch.setitem(cli.MEASURES, name, measure)
+    monkeypatch.setattr(cli, "measure", lambda name, options: parts[name](options))
     only = [text for name in parts for text in ("--only", name)]
     return cli.main(["record", *only, "--folder", str(folder)])
 
