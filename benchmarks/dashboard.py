@@ -24,7 +24,7 @@ from benchmarks import visitor
 from benchmarks.measure import ROOT, free_port, percentiles, processor_s, stamp
 from edge.broker import EmbeddedBroker
 from edge.config import MqttConfig
-from edge.errors import ConfigError, ServiceUnavailableError
+from edge.errors import ConfigError, ServiceUnavailableError, pip
 from edge.labels import EMOTIONS
 
 DEVICES, EVENTS_PER_S, SECONDS = 50, 5.0, 20.0
@@ -260,7 +260,7 @@ class _Fleet:
 def _playwright() -> Any:
     for package, extra in (("nicegui", "web"), ("playwright", "dev")):
         if importlib.util.find_spec(package) is None:
-            raise ConfigError(f"{package} is not installed: pip install '.[{extra}]'")
+            raise ConfigError(f"{package} is not installed: {pip('install', f'.[{extra}]')}")
     if shutil.which("chromium") is None:
         raise ConfigError("chromium is not installed: sh tests/system_packages.sh")
     return importlib.import_module("playwright.sync_api")

@@ -100,7 +100,7 @@ def _contenders(overrides: Sequence[str], mtcnn: bool) -> list[Contender]:
         try:
             made.append(Contender("mtcnn", build_detector(MtcnnConfig(kind="mtcnn", min_face=config.min_face))))
         except ConfigError:
-            made.append(Contender("mtcnn: not installed, pip install '.[mtcnn]'", None))
+            made.append(Contender("mtcnn: not installed (extra mtcnn)", None))
     return made
 
 

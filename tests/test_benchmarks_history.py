@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -262,3 +263,13 @@ def test_a_file_that_holds_no_results_is_told(tmp_path: Path) -> None:
         assert "not a file of results" in run("compare", "--folder", tmp_path, code=65).stderr
         assert run("compare", path, path, code=65).stderr.count("\n") == 1
     assert "no results there" in run("trend", "--folder", tmp_path / "none", code=66).stderr
+
+
+def test_a_missing_package_is_named_with_the_command_for_this_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert cli.main(["trend", "--folder", str(tmp_path)]) == 66
+    assert capsys.readouterr().err == (
+        f"benchmarks: matplotlib is not installed: {sys.executable} -m pip install matplotlib\n"
+    )
