@@ -110,7 +110,7 @@ class Run:
             return
         self._write("model.keras", self.deployed.save)
         biases = ", ".join(f"{emotion} {value:+.2f}" for emotion, value in zip(EMOTIONS, found.bias, strict=True))
-        say(f"calibrated on the validation rows: temperature {1 / found.sharpness:.3f}, biases {biases}")
+        say(f"calibrated on the validation rows: temperature {1 / found.scale:.3f}, biases {biases}")
 
     def _is_in_use(self) -> bool:
         """Whether model.keras says what the network says; written anew, its hash would change all the same."""
