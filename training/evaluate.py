@@ -14,7 +14,7 @@ from edge.labels import EMOTIONS
 from edge.preprocess import FACE_SIZE
 from training import checks, data, metrics
 from training.console import quiet
-from training.dataset import USAGES, Dataset, clear_majority
+from training.dataset import USAGES, Dataset, majority_hits
 
 PROBABILITY_SLACK = 0.02  # of their sum: what bfloat16 rounds off seven of them, with room
 Predict = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
@@ -105,9 +105,8 @@ def evaluate(model: Path, dataset: Dataset, usage: str) -> dict[str, Any]:
         "copies_of_training_rows": _copies(dataset, judged) if usage != "Training" else len(judged),
     }
     if judged.votes is not None:
-        seen = clear_majority(judged.votes)
-        clear = seen >= 0
-        right, count = int((scores.argmax(axis=1) == seen)[clear].sum()), int(clear.sum())
+        hits = majority_hits(scores.argmax(axis=1), judged.votes)
+        right, count = int(hits.sum()), len(hits)
         result |= {"majority_accuracy": right / count if count else None, "majority_n": count}
         result["intervals"]["majority_accuracy"] = metrics.wilson(right, count)
     return result

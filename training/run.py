@@ -25,7 +25,7 @@ from training import calibrate, hosts
 from training.batches import Batches
 from training.config import TrainConfig
 from training.console import OutputError, say, writing
-from training.dataset import Dataset, clear_majority, soft_targets
+from training.dataset import Dataset, majority_hits, soft_targets
 from training.evaluate import Predict, load_keras, open_model
 
 State = Sequence[npt.NDArray[np.float32]]
@@ -88,8 +88,7 @@ class Run:
         predicted = scores.argmax(axis=1)
         majority = float("nan")
         if self.validation.votes is not None:
-            seen = clear_majority(self.validation.votes)
-            majority = float((predicted == seen)[seen >= 0].mean())
+            majority = float(majority_hits(predicted, self.validation.votes).mean())
         return {
             "val_loss": float(-(targets * np.log(np.maximum(scores, 1e-7))).sum(axis=1).mean()),
             "val_accuracy": float((predicted == self.validation.labels).mean()),
