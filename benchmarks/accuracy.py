@@ -37,7 +37,9 @@ USAGE = "PublicTest"
 BEGAN_AT = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
-def run(data: Path | None, overrides: Sequence[str] = (), limit: int | None = None, seed: int = 0) -> dict[str, Any]:
+def run(
+    data: Path | None = None, overrides: Sequence[str] = (), limit: int | None = None, seed: int = 0
+) -> dict[str, Any]:
     """Returns the shares `direct`, `deployed`, `told` and `found`, and `lost`, direct minus deployed; some `..._ci95`.
 
     limit: the first so many rows. Raises InputNotFoundError or BadDataError for what is no data set.

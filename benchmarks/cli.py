@@ -1,6 +1,7 @@
 """The command `python -m benchmarks`: arguments, tables, exit codes."""
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -13,102 +14,6 @@ from edge.errors import BadDataError, UsageError
 from training.console import run_command, writing
 
 Result = dict[str, Any]
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure as the command line says; print tables, and write JSON where asked. Returns the exit code."""
-    options = _parser().parse_args(arguments)
-    return run_command("benchmarks", lambda: _act(options), debug=False)
-
-
-def _act(options: argparse.Namespace) -> int:
-    if getattr(options, "json", None):
-        with writing(options.json), options.json.open("a"):
-            pass  # said before minutes are spent on measuring
-    return int(options.act(options))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks",
-        description="What emotiond costs and how well it sees, on this machine. The method: docs/benchmarks.md",
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-
-    def command(name: str, text: str, act: Callable[[argparse.Namespace], int], *takes: str) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=text, description=text)
-        made.set_defaults(act=act)
-        for option in takes:
-            made.add_argument(f"--{option}", **OPTIONS[option])
-        return made
-
-    command("inference", "the network alone: int8, float32, Keras", _measure, "json", "rounds", "python", "no-keras")
-    command(
-        "pipeline",
-        "speed, latency, processor time, memory, beside the naive loop and decoding alone",
-        _measure,
-        *("json", "clip", "set", "rounds", "seconds", "starts", "no-keras"),
-    )
-    command(
-        "detection", "what is missed against a full search of every frame", _measure, "json", "clip", "set", "no-mtcnn"
-    )
-    command(
-        "flicker", "changes of emotion a minute, and the delay of a real one", _measure, "json", "clip", "set", "data"
-    )
-    command(
-        "growth",
-        "cost against the number of faces, and over time",
-        _measure,
-        "json",
-        "clip",
-        "set",
-        "minutes",
-        "rounds",
-    )
-    command("idle", "what the daemon takes before a still, empty room", _measure, "json", "set", "seconds")
-    command("accuracy", "what the camera's way costs in accuracy", _measure, "json", "set", "data", "limit")
-    command(
-        "peers",
-        "other packages, in environments of their own",
-        _measure,
-        *("json", "clip", "set", "python", "data", "limit", "rounds"),
-    )
-    command(
-        "people",
-        "emotiond image on many pictures, emotiond video beside decoding alone",
-        _measure,
-        *("json", "clip", "set", "limit", "rounds"),
-    )
-    command("dashboard", "emotiond web with a real browser and many devices", _measure, "json", "seconds")
-    command(
-        "events", "events from the daemon's link to a subscriber, at a steady rate", _measure, "json", "rate", "seconds"
-    )
-    command(
-        "recovery",
-        "how soon the daemon works again once its camera or broker is back",
-        _measure,
-        *("json", "set", "cycles", "away"),
-    )
-    made = command("pi", "an estimate for Raspberry Pis, from instructions counted under emulation", _measure, "json")
-    made.add_argument("--root", type=Path, required=True, help="what benchmarks/arm64_root.sh made")
-    made = command(
-        "record",
-        "measure everything and append it to benchmarks/results",
-        _record,
-        *("clip", "set", "python", "data", "limit", "rounds", "seconds", "starts", "minutes", "no-keras", "no-mtcnn"),
-    )
-    made.add_argument("--peer-python", metavar="P", help="as --python, for peers", **PYTHON)
-    made.add_argument(
-        "--only", action="append", choices=sorted({*MEASURES} - {"pi", "recovery"}), help="one part; may be given again"
-    )
-    made.add_argument("--folder", type=Path, help="another folder than benchmarks/results")
-    made = command("trend", "draw frames a second over commits", _trend)
-    made.add_argument("--out", type=Path, default=None, help="the PNG; default: trend.png beside the results")
-    made.add_argument("--folder", type=Path, help="another folder than benchmarks/results")
-    made = command("compare", "fail (1) when a ratio fell by more than 10 %%", _compare)
-    made.add_argument("results", nargs="*", type=Path, help="old and new file of results; default: the newest two")
-    made.add_argument("--folder", type=Path, help="another folder than benchmarks/results")
-    return parser
 
 
 def _positive(kind: type) -> Callable[[str], Any]:
@@ -124,171 +29,124 @@ def _positive(kind: type) -> Callable[[str], Any]:
     return parse
 
 
-PYTHON: dict[str, Any] = {"action": "append", "default": [], "type": Path}
+# Each part is a module here, whose `run` measures; and the options that it takes, which are `run`'s parameters.
+PARTS: dict[str, tuple[str, str]] = {
+    "inference": ("the network alone: int8, float32, Keras", "rounds python no-keras"),
+    "pipeline": (
+        "speed, latency, processor time, memory, beside the naive loop and decoding alone",
+        "clip set rounds seconds starts no-keras",
+    ),
+    "detection": ("what is missed against a full search of every frame", "clip set no-mtcnn"),
+    "flicker": ("changes of emotion a minute, and the delay of a real one", "clip set data"),
+    "growth": ("cost against the number of faces, and over time", "clip set minutes rounds"),
+    "idle": ("what the daemon takes before a still, empty room", "set seconds"),
+    "accuracy": ("what the camera's way costs in accuracy", "set data limit"),
+    "peers": ("other packages, in environments of their own", "clip set python data limit rounds"),
+    "people": ("emotiond image on many pictures, emotiond video beside decoding alone", "clip set limit rounds"),
+    "dashboard": ("emotiond web with a real browser and many devices", "seconds"),
+    "events": ("events from the daemon's link to a subscriber, at a steady rate", "rate seconds"),
+    "recovery": ("how soon the daemon works again once its camera or broker is back", "set cycles away"),
+    "pi": ("an estimate for Raspberry Pis, from instructions counted under emulation", "root"),
+}
+OF_RECORD = "clip set python data limit rounds seconds starts minutes no-keras no-mtcnn peer-python only folder"
+NOT_RECORDED = ("pi", "recovery")  # an estimate is no result, and waiting is none for a trend
+AGAIN: dict[str, Any] = {"action": "append", "default": []}
+OFF: dict[str, Any] = {"action": "store_const", "const": False}
 OPTIONS: dict[str, dict[str, Any]] = {
-    "json": {"type": Path, "metavar": "PATH", "help": "also write the figures as JSON"},
-    "clip": {
-        "action": "append",
-        "default": [],
-        "metavar": "F",
-        "help": "a video, a folder of them, or builtin (default)",
-    },
-    "set": {"action": "append", "default": [], "metavar": "A.B=V", "help": "a setting of the daemon"},
+    "clip": {**AGAIN, "dest": "named", "metavar": "F", "help": "a video, a folder of them, or builtin (default)"},
+    "set": {**AGAIN, "dest": "overrides", "metavar": "A.B=V", "help": "a setting of the daemon"},
     "rounds": {"type": _positive(int), "metavar": "N", "help": "turns of each contender; fewer for a quick look"},
     "seconds": {"type": _positive(float), "metavar": "S", "help": "that count, for each clip, spool or page"},
-    "starts": {"type": _positive(int), "metavar": "N", "help": "cold starts of each clip"},
+    "starts": {"type": _positive(int), "metavar": "N", "dest": "cold_starts", "help": "cold starts of each clip"},
     "rate": {"type": _positive(float), "metavar": "R", "help": "events a second; default 200"},
     "cycles": {"type": _positive(int), "metavar": "N", "help": "losses of each kind and length; default 3"},
     "away": {
         "action": "append",
         "type": _positive(float),
         "metavar": "S",
+        "dest": "aways_s",
         "help": "seconds that what is lost stays away; may be given again; default 2, 20 and 50",
     },
     "minutes": {"type": _positive(float), "metavar": "M", "help": "of media, for the cost over time"},
-    "python": {**PYTHON, "metavar": "P", "help": "the interpreter of another environment that takes part"},
+    "python": {
+        **AGAIN,
+        "type": Path,
+        "dest": "pythons",
+        "metavar": "P",
+        "help": "the interpreter of another environment that takes part",
+    },
+    "peer-python": {**AGAIN, "type": Path, "metavar": "P", "help": "as --python, for peers"},
     "data": {"type": Path, "metavar": "D", "help": "FER2013: the CSV or its folder (default: EMOTIOND_DATA)"},
-    "no-keras": {
-        "action": "store_const",
-        "const": False,
-        "dest": "keras",
-        "help": "leave Keras out, which takes long to start, and with it the naive loop",
-    },
-    "no-mtcnn": {
-        "action": "store_const",
-        "const": False,
-        "dest": "mtcnn",
-        "help": "leave MTCNN out of the detectors, which brings TensorFlow",
-    },
+    "no-keras": {**OFF, "dest": "keras", "help": "leave Keras out, which takes long to start, and the naive loop"},
+    "no-mtcnn": {**OFF, "dest": "mtcnn", "help": "leave MTCNN out of the detectors, which brings TensorFlow"},
     "limit": {"type": _positive(int), "metavar": "N", "help": "only the first so many pictures"},
+    "root": {"type": Path, "required": True, "help": "what benchmarks/arm64_root.sh made"},
+    "json": {"type": Path, "metavar": "PATH", "help": "also write the figures as JSON"},
+    "folder": {"type": Path, "help": "another folder than benchmarks/results"},
+    "only": {
+        "action": "append",
+        "choices": sorted({*PARTS} - {*NOT_RECORDED}),
+        "help": "one part; may be given again",
+    },
+    "out": {"type": Path, "help": "the PNG; default: trend.png beside the results"},
 }
 
 
-def _given(options: argparse.Namespace, **names: str) -> dict[str, Any]:
-    """Those options that were given, under the names of a function's parameters."""
-    values = {name: getattr(options, option, None) for name, option in names.items()}
-    return {name: value for name, value in values.items() if value is not None}
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure as the command line says; print tables, and write JSON where asked. Returns the exit code."""
+    options = _parser().parse_args(arguments)
+    return run_command("benchmarks", lambda: _act(options), debug=False)
 
 
-def _data(options: argparse.Namespace) -> Path | None:
-    """FER2013 as an argument or EMOTIOND_DATA names it; None if neither does."""
-    named = os.environ.get("EMOTIOND_DATA")
-    return options.data or (Path(named) if named else None)
+def _act(options: argparse.Namespace) -> int:
+    if getattr(options, "json", None):
+        with writing(options.json), options.json.open("a"):
+            pass  # said before minutes are spent on measuring
+    if named := os.environ.get("EMOTIOND_DATA"):
+        options.data = getattr(options, "data", None) or Path(named)
+    return int(options.act(options))
 
 
-# What is heavy is imported when it is needed.
-def _inference(options: argparse.Namespace) -> Result:
-    from benchmarks import inference
-
-    return inference.run(**_given(options, rounds="rounds", pythons="python", keras="keras"))
-
-
-def _pipeline(options: argparse.Namespace) -> Result:
-    from benchmarks import pipeline
-
-    return pipeline.run(
-        **_given(
-            options,
-            named="clip",
-            overrides="set",
-            rounds="rounds",
-            live_s="seconds",
-            cold_starts="starts",
-            keras="keras",
-        )
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="What emotiond costs and how well it sees, on this machine. The method: docs/benchmarks.md",
     )
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(name: str, text: str, act: Callable[[argparse.Namespace], int], takes: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text)
+        made.set_defaults(act=act)
+        for option in takes.split():
+            made.add_argument(f"--{option}", **OPTIONS[option])
+        return made
+
+    for part, (text, takes) in PARTS.items():
+        command(part, text, _measure, f"json {takes}")
+    command("record", "measure everything and append it to benchmarks/results", _record, OF_RECORD)
+    command("trend", "draw frames a second over commits", _trend, "out folder")
+    made = command("compare", "fail (1) when a ratio fell by more than a tenth", _compare, "folder")
+    made.add_argument("results", nargs="*", type=Path, help="old and new file of results; default: the newest two")
+    return parser
 
 
-def _detection(options: argparse.Namespace) -> Result:
-    from benchmarks import detection
-
-    return detection.run(**_given(options, named="clip", overrides="set", mtcnn="mtcnn"))
-
-
-def _flicker(options: argparse.Namespace) -> Result:
-    from benchmarks import flicker
-
-    options.data = _data(options)
-    return flicker.run(**_given(options, named="clip", overrides="set", data="data"))
+def measure(part: str, options: argparse.Namespace) -> Result:
+    """What a part finds, by those of its options that were given."""
+    module = importlib.import_module(f"benchmarks.{part}")  # some are heavy
+    return module.run(**_given(options, PARTS[part][1]))
 
 
-def _growth(options: argparse.Namespace) -> Result:
-    from benchmarks import growth
-
-    return growth.run(**_given(options, named="clip", overrides="set", minutes="minutes", rounds="rounds"))
-
-
-def _idle(options: argparse.Namespace) -> Result:
-    from benchmarks import idle
-
-    return idle.run(**_given(options, overrides="set", seconds="seconds"))
+def _given(options: argparse.Namespace, takes: str) -> dict[str, Any]:
+    """Those of some options that were given, by the names of a function's parameters."""
+    names = [OPTIONS[option].get("dest", option) for option in takes.split()]
+    return {name: value for name in names if (value := getattr(options, name, None)) is not None}
 
 
-def _accuracy(options: argparse.Namespace) -> Result:
-    from benchmarks import accuracy
-
-    return accuracy.run(options.data, **_given(options, overrides="set", limit="limit"))
-
-
-def _peers(options: argparse.Namespace) -> Result:
-    from benchmarks import peers
-
-    options.data = _data(options)
-    return peers.run(
-        **_given(options, named="clip", overrides="set", pythons="python", data="data", limit="limit", rounds="rounds")
-    )
-
-
-def _people(options: argparse.Namespace) -> Result:
-    from benchmarks import people
-
-    return people.run(**_given(options, named="clip", overrides="set", limit="limit", rounds="rounds"))
-
-
-def _dashboard(options: argparse.Namespace) -> Result:
-    from benchmarks import dashboard
-
-    return dashboard.run(**_given(options, seconds="seconds"))
-
-
-def _events(options: argparse.Namespace) -> Result:
-    from benchmarks import events
-
-    return events.run(**_given(options, rate="rate", seconds="seconds"))
-
-
-def _recovery(options: argparse.Namespace) -> Result:
-    from benchmarks import recovery
-
-    return recovery.run(**_given(options, overrides="set", cycles="cycles", aways_s="away"))
-
-
-def _pi(options: argparse.Namespace) -> Result:
-    from benchmarks import pi
-
-    return pi.run(options.root.resolve())
-
-
-MEASURES: dict[str, Callable[[argparse.Namespace], Result]] = {
-    "inference": _inference,
-    "pipeline": _pipeline,
-    "detection": _detection,
-    "flicker": _flicker,
-    "growth": _growth,
-    "idle": _idle,
-    "accuracy": _accuracy,
-    "peers": _peers,
-    "people": _people,
-    "dashboard": _dashboard,
-    "events": _events,
-    "recovery": _recovery,
-    "pi": _pi,
-}
 COLUMNS_MAX = 12  # a clip's row is printed as figure by figure beyond
 
 
 def _measure(options: argparse.Namespace) -> int:
-    result = MEASURES[options.command](options)
+    result = measure(options.command, options)
     sys.stdout.write(show(result))
     if options.json:
         with writing(options.json):
@@ -299,22 +157,20 @@ def _measure(options: argparse.Namespace) -> int:
 def _record(options: argparse.Namespace) -> int:
     from benchmarks import history
 
-    names = options.only or [name for name in MEASURES if _can_be_recorded(name, options)]
-    of_peers = argparse.Namespace(**{**vars(options), "python": options.peer_python})
-    parts = {
-        name: (lambda measure=measure, given=of_peers if name == "peers" else options: measure(given))
-        for name, measure in MEASURES.items()
-        if name in names
-    }
-    path = history.record(parts, **_given(options, folder="folder"))
+    def part(name: str) -> Callable[[], Result]:
+        pythons = options.peer_python if name == "peers" else options.pythons
+        return lambda: measure(name, argparse.Namespace(**{**vars(options), "pythons": pythons}))
+
+    names = [name for name in PARTS if (name in options.only if options.only else _can_be_recorded(name, options))]
+    path = history.record({name: part(name) for name in names}, **_given(options, "folder"))
     sys.stdout.write(f"appended to {path}\n")
     return 0
 
 
 def _can_be_recorded(name: str, options: argparse.Namespace) -> bool:
-    """Whether what it takes was named. An estimate is no result, and waiting is none for a trend."""
-    needs = {"accuracy": _data(options), "peers": options.peer_python, "pi": None, "recovery": None}
-    return bool(needs.get(name, True))
+    """Whether what it takes was named."""
+    needs = {"accuracy": options.data, "peers": options.peer_python}
+    return name not in NOT_RECORDED and bool(needs.get(name, True))
 
 
 def _trend(options: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ from benchmarks import faces
 from benchmarks.measure import interleaved, machine
 from edge import golden
 from edge.classifier import TfliteClassifier, installed_runtimes, shipped_model
-from edge.errors import EmotiondError
+from edge.errors import EmotiondError, pip
 from edge.labels import EMOTIONS
 from edge.preprocess import FACE_SIZE, crop_face
 from edge.records import Box
@@ -42,7 +42,7 @@ def tflite(threads: Sequence[int], runs: int, warm_up: int) -> tuple[dict[str, A
         check_agreement(contenders[f"{runtime}|int8|1"], contenders[f"{runtime}|float32|1"], faces.FACES)
     calls = {name: partial(classifier.classify, faces.FACES[:1]) for name, classifier in contenders.items()}
     if not calls:
-        raise EmotiondError("no TFLite runtime is installed: pip install ai-edge-litert")
+        raise EmotiondError(f"no TFLite runtime is installed: {pip('install', 'ai-edge-litert')}")
     interleaved(calls, 1, 1, warm_up)
     return {"machine": machine()}, partial(_time, calls, runs)
 

@@ -24,7 +24,7 @@ from benchmarks import visitor
 from benchmarks.measure import ROOT, free_port, percentiles, processor_s, stamp
 from edge.broker import EmbeddedBroker
 from edge.config import MqttConfig
-from edge.errors import ConfigError, ServiceUnavailableError
+from edge.errors import ConfigError, ServiceUnavailableError, pip
 from edge.labels import EMOTIONS
 
 DEVICES, EVENTS_PER_S, SECONDS = 50, 5.0, 20.0
@@ -107,7 +107,7 @@ def _row(
     devices: int,
     browser: Any,
     url: str,
-    server: "_Server",
+    server: int,
     fleet: "_Fleet",
     rate: float,
     seconds: float,
@@ -124,10 +124,10 @@ def _row(
         page.wait_for_timeout(WARM_UP_S * 1000)
         page.evaluate(WATCH_CARD if page_name == "cameras" else WATCH_TABLE)
         page.evaluate(COUNT_FRAMES)
-        began, cpu_began, sent_began = time.monotonic(), server.cpu_s(), fleet.sent
+        began, cpu_began, sent_began = time.monotonic(), processor_s(server), fleet.sent
         page.wait_for_timeout(seconds * 1000)
         frames, seen = page.evaluate("() => [window.frames_shown, window.seen]")
-        took, cpu_s, sent = time.monotonic() - began, server.cpu_s() - cpu_began, fleet.sent - sent_began
+        took, cpu_s, sent = time.monotonic() - began, processor_s(server) - cpu_began, fleet.sent - sent_began
     page.close()
     if seen is None:
         raise ServiceUnavailableError("the page was loaded anew while it was measured: this machine is too busy")
@@ -171,19 +171,9 @@ def _first_paint(browser: Any, url: str) -> float:
     return painted
 
 
-class _Server:
-    """`emotiond web` as a process."""
-
-    def __init__(self, child: "subprocess.Popen[str]") -> None:
-        self._child = child
-
-    def cpu_s(self) -> float:
-        """Processor time of all its threads until now."""
-        return processor_s(self._child.pid)
-
-
 @contextlib.contextmanager
-def _server(broker: MqttConfig) -> Iterator[tuple[str, _Server]]:
+def _server(broker: MqttConfig) -> Iterator[tuple[str, int]]:
+    """`emotiond web` as a process: its URL, and its number."""
     settings = ["--set", f"mqtt.broker={broker.broker}", "--set", f"mqtt.port={broker.port}", "--set", "mqtt.tls=false"]
     settings += ["--set", f'mqtt.protocol="{broker.protocol}"', "--port", str(free_port())]
     command = [sys.executable, "-m", "edge", "web", "--config", str(ROOT / "config.yaml"), *settings]
@@ -193,7 +183,7 @@ def _server(broker: MqttConfig) -> Iterator[tuple[str, _Server]]:
             url = child.stdout.readline().strip()
             if not url:
                 raise ServiceUnavailableError("emotiond web did not start")
-            yield url, _Server(child)
+            yield url, child.pid
         finally:
             child.terminate()
 
@@ -270,7 +260,7 @@ class _Fleet:
 def _playwright() -> Any:
     for package, extra in (("nicegui", "web"), ("playwright", "dev")):
         if importlib.util.find_spec(package) is None:
-            raise ConfigError(f"{package} is not installed: pip install '.[{extra}]'")
+            raise ConfigError(f"{package} is not installed: {pip('install', f'.[{extra}]')}")
     if shutil.which("chromium") is None:
         raise ConfigError("chromium is not installed: sh tests/system_packages.sh")
     return importlib.import_module("playwright.sync_api")

@@ -100,7 +100,7 @@ def _contenders(overrides: Sequence[str], mtcnn: bool) -> list[Contender]:
         try:
             made.append(Contender("mtcnn", build_detector(MtcnnConfig(kind="mtcnn", min_face=config.min_face))))
         except ConfigError:
-            made.append(Contender("mtcnn: not installed, pip install '.[mtcnn]'", None))
+            made.append(Contender("mtcnn: not installed (extra mtcnn)", None))
     return made
 
 
@@ -169,10 +169,6 @@ def compare(
     faces = [chain for chain in steady if _is_confirmed(chain, seen)]
     shown = [list(boxes.values()) for boxes in reported]
     refuted = [chain for chain in steady if chain not in faces]
-    not_refuted = [
-        [box for box in boxes if all(chain.boxes.get(number) is not box for chain in refuted)]
-        for number, boxes in enumerate(found)
-    ]
     hits, all_hits = _hits(faces, reported), _hits(steady, reported)
     return {
         "frames": len(reported),
@@ -186,7 +182,7 @@ def compare(
         # After its first report a face is followed; before, it is being confirmed.
         **_after_first_report(faces, reported),
         "boxes": sum(map(len, shown)),
-        "false": _false(shown, not_refuted, faces, gap),
+        "false": _false(shown, _without(refuted, found), faces, gap),
         "reference_false": _false(found, None, faces, gap),
         "naive_false": _false(naively, None, faces, gap),
         "false_tracks": _false_tracks(reported, faces, gap),
@@ -201,6 +197,14 @@ def _is_confirmed(chain: Chain, seen: Mapping[int, list[Box]]) -> bool:
     """Whether a second detector finds it in any frame where it was asked; true where it was not."""
     asked = chain.boxes.keys() & seen.keys()
     return not asked or any(chain.boxes[n].overlap(box) >= SAME_PLACE for n in asked for box in seen[n])
+
+
+def _without(chains: Sequence[Chain], found: Sequence[list[Box]]) -> list[list[Box]]:
+    """The boxes of each frame that are in none of these."""
+    return [
+        [box for box in boxes if all(chain.boxes.get(number) is not box for chain in chains)]
+        for number, boxes in enumerate(found)
+    ]
 
 
 def _hits(faces: Sequence[Chain], reported: Sequence[dict[int, Box]]) -> list[tuple[int, Box, int | None]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import ratio, stamp
-from edge.errors import BadDataError, EmotiondError, InputNotFoundError
+from edge.errors import BadDataError, EmotiondError, InputNotFoundError, pip
 from training.console import writing
 
 RESULTS = Path(__file__).parent / "results"
@@ -131,7 +131,7 @@ def trend(path: Path, folder: Path = RESULTS) -> int:
         matplotlib.use("Agg")
         from matplotlib import pyplot as plt
     except ImportError:
-        raise InputNotFoundError("matplotlib is not installed: pip install matplotlib") from None
+        raise InputNotFoundError(f"matplotlib is not installed: {pip('install', 'matplotlib')}") from None
     results = read_all(folder)
     name = machine_name(results[-1]["machine"])
     results = [result for result in results if machine_name(result["machine"]) == name]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.errors import ConfigError
+from edge.errors import ConfigError, pip
 
 BACKENDS = ("tensorflow", "torch", "jax")
 DIFFERENCE_MAX = 1e-3  # of a probability, between Keras and TFLite
@@ -190,7 +190,7 @@ def load(path: Path, threads: int | None = None) -> tuple[Any, str]:
     """The Keras twin of a float32 TFLite file, and the backend that runs it. Raises ConfigError."""
     backend = choose_backend()
     if backend is None:
-        raise ConfigError("Keras is not installed, or none of its backends: pip install 'emotiond[train]'")
+        raise ConfigError(f"Keras is not installed, or none of its backends: {pip('install', '.[train]')}")
     os.environ["KERAS_BACKEND"] = backend
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # a device has none: processors are compared
     with contextlib.suppress(RuntimeError):  # something ran already: then the threads are as they are

@@ -72,7 +72,7 @@ def run(root: Path) -> dict[str, Any]:
     """
     config = configfile.load(ROOT / "config.yaml")
     interval_s, reads_per_s = config.search.steady_interval_s, config.emotion.reads_per_s
-    counts = {core: count(root, core) for core in CORES}
+    counts = {core: count(root.resolve(), core) for core in CORES}
     return {
         **stamp(),
         "what": ESTIMATE,

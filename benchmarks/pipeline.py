@@ -30,13 +30,13 @@ def run(
     named: Sequence[str],
     overrides: Sequence[str] = (),
     rounds: int = ROUNDS,
-    live_s: float = LIVE_S,
+    seconds: float = LIVE_S,
     cold_starts: int = COLD_STARTS,
     keras: bool = True,
 ) -> dict[str, Any]:
     """Measure every clip; returns `clips`, a row each, and `total`, medians over the clips and their ratios.
 
-    rounds: turns of each contender on the file. live_s: seconds on the stream that count; as many before them do not.
+    rounds: turns of each contender on the file. seconds: on the stream, that count; as many before them do not.
     keras: whether the naive loop takes part, which needs it. Raises EmotiondError for a clip that cannot be read, or if
     nothing that should see a face does.
     """
@@ -58,7 +58,7 @@ def run(
         rows = []
         for clip in clips.each(chosen):
             row = {"clip": clip.name, **_full_speed(workers, clip, rounds)}
-            row |= _live(reader, clip, broker, inbox, overrides, live_s)
+            row |= _live(reader, clip, broker, inbox, overrides, seconds)
             row["cold_start_s"] = _cold_start(clip, broker, inbox, overrides, cold_starts)
             rows.append(row)
     return {**stamp(), "overrides": list(overrides), "clips": rows, "total": _total(rows)}

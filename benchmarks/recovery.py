@@ -7,7 +7,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -91,8 +91,7 @@ class _Camera:
     """A stream that can be taken away; it comes back at its address."""
 
     def __init__(self, clip: Path) -> None:
-        port = free_port()
-        self._make: Callable[[], Stream] = lambda: Stream(clip, STREAM_FPS, port)
+        self._stream = Stream(clip, STREAM_FPS, free_port())
 
     def __enter__(self) -> "_Camera":
         self.start()
@@ -103,7 +102,7 @@ class _Camera:
 
     def start(self) -> None:
         """Returns when it takes connections."""
-        self._stream = self._make().__enter__()
+        self._stream.__enter__()
         self.url = self._stream.url
 
     def stop(self) -> None:

@@ -1,7 +1,7 @@
 """The pictures that show the quantizer which values the network's layers take.
 
-`calibration.json` lists FER2013 Training rows, the same number of each emotion: their number in the CSV that they were
-drawn from, and a hash of the picture, by which they are found in any edition of the data. It holds no pictures.
+`calibration.json` lists what `draw` draws of FER2013, by emotion: a pair of the row's number in the CSV and the hash of
+its picture (`checks.fingerprints`, hexadecimal), by which it is found in any edition of the data. It holds no pictures.
 """
 
 import json
@@ -37,17 +37,6 @@ def draw(dataset: Dataset, per_emotion: int = PER_EMOTION) -> Dataset:
             )
         chosen.append(np.sort(random.choice(members, per_emotion, replace=False)))
     return usable.take(np.concatenate(chosen))
-
-
-def write_indices(chosen: Dataset, path: Path = INDICES) -> None:
-    """Save which rows were drawn, by emotion, as [row, hash] pairs."""
-    prints = [digest.hex() for digest in checks.fingerprints(chosen.images)]
-    by_emotion = {
-        emotion: [[int(chosen.rows[i]), prints[i]] for i in np.flatnonzero(chosen.labels == label)]
-        for label, emotion in enumerate(EMOTIONS)
-    }
-    lines = (f"  {json.dumps(emotion)}: {json.dumps(pairs)}" for emotion, pairs in by_emotion.items())
-    path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def find(dataset: Dataset, path: Path = INDICES) -> Dataset | None:

@@ -1,6 +1,7 @@
 """The benchmarks as commands, run really and briefly; no figure of time is judged here, only form and honesty."""
 
 import importlib.util
+import inspect
 import json
 import os
 import shutil
@@ -58,6 +59,15 @@ def fer(tmp_path_factory: pytest.TempPathFactory, portrait: np.ndarray) -> Path:
     blank = np.full((48, 48), 128, np.uint8)
     rows = [(label, portrait, "PublicTest") for label in (top, top, top, top, other)]
     return write_csv(tmp_path_factory.mktemp("fer") / "fer2013.csv", [*rows, (top, blank, "PublicTest")])
+
+
+@pytest.mark.parametrize("part", cli.PARTS)
+def test_every_part_takes_the_options_that_it_offers_and_is_described(part: str) -> None:
+    given = {cli.OPTIONS[option].get("dest", option) for option in cli.PARTS[part][1].split()}
+    takes = inspect.signature(importlib.import_module(f"benchmarks.{part}").run).parameters
+    assert given <= set(takes)
+    assert {name for name, one in takes.items() if one.default is one.empty} <= given
+    assert f"| `{part}` |" in (ROOT / "docs" / "benchmarks.md").read_text()
 
 
 def test_inference_has_a_row_for_every_contender(tmp_path: Path) -> None:

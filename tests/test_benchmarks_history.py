@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,8 +57,7 @@ def fails(error: BaseException) -> Callable[[object], dict]:
 
 def recorded(monkeypatch: pytest.MonkeyPatch, folder: Path, **parts: Callable[[object], dict]) -> int:
     """The exit code of `record`, where its parts are these."""
-    for name, measure in parts.items():
-        monkeypatch.setitem(cli.MEASURES, name, measure)
+    monkeypatch.setattr(cli, "measure", lambda name, options: parts[name](options))
     only = [text for name in parts for text in ("--only", name)]
     return cli.main(["record", *only, "--folder", str(folder)])
 
@@ -263,3 +263,13 @@ def test_a_file_that_holds_no_results_is_told(tmp_path: Path) -> None:
         assert "not a file of results" in run("compare", "--folder", tmp_path, code=65).stderr
         assert run("compare", path, path, code=65).stderr.count("\n") == 1
     assert "no results there" in run("trend", "--folder", tmp_path / "none", code=66).stderr
+
+
+def test_a_missing_package_is_named_with_the_command_for_this_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert cli.main(["trend", "--folder", str(tmp_path)]) == 66
+    assert capsys.readouterr().err == (
+        f"benchmarks: matplotlib is not installed: {sys.executable} -m pip install matplotlib\n"
+    )

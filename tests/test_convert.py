@@ -145,7 +145,7 @@ def test_a_threshold_fails_the_command(
 ) -> None:
     out, _ = converted
     found = json.loads((out / "parity.json").read_text())
-    for limits in (parity.Limits(agreement=1.01), parity.Limits(0.0, accuracy_drop=-found["accuracy_change"] - 0.001)):
+    for limits in (parity.Limits(1.01, 1.0), parity.Limits(0.0, accuracy_drop=-found["accuracy_change"] - 0.001)):
         verdict = parity.judge(found, limits)
         assert verdict["passed"] is False
         with pytest.raises(parity.ParityError, match="do not ship"):
@@ -199,7 +199,11 @@ def test_calibration_is_balanced_and_follows_its_list(work: Path, tmp_path: Path
     dataset = data.read_csv(work / "f.csv")
     drawn = calibration.draw(dataset, per_emotion=5)
     assert drawn.class_counts().tolist() == [5] * 7
-    calibration.write_indices(drawn, tmp_path / "c.json")
+    pairs = [
+        [int(row), digest.hex()] for row, digest in zip(drawn.rows, checks.fingerprints(drawn.images), strict=True)
+    ]
+    listed = {emotion: pairs[5 * label : 5 * label + 5] for label, emotion in enumerate(EMOTIONS)}
+    (tmp_path / "c.json").write_text(json.dumps(listed))
     found = calibration.find(dataset.take(np.arange(len(dataset))[::-1]), tmp_path / "c.json")
     assert found is not None
     assert sorted(checks.fingerprints(found.images)) == sorted(checks.fingerprints(drawn.images))
@@ -222,11 +226,12 @@ def test_golden_pictures_are_many_and_made() -> None:
 
 
 @pytest.mark.skipif(not FER2013.is_dir(), reason="FER2013 is not here (EMOTIOND_SHARED)")
-def test_the_checked_in_list_is_balanced_training_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_checked_in_list_is_what_is_drawn() -> None:
     dataset = data.load(FER2013)
     found = calibration.find(dataset)
     assert found is not None
     assert found.class_counts().tolist() == [calibration.PER_EMOTION] * 7
     assert set(found.usages.tolist()) == {0}
+    assert found.rows.tolist() == calibration.draw(dataset).rows.tolist()
     tests = set(checks.fingerprints(dataset.split("test").images))
     assert not tests & set(checks.fingerprints(found.images))

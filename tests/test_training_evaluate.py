@@ -68,6 +68,13 @@ def test_without_votes_there_is_no_majority_accuracy(
     assert "majority_accuracy" not in result
 
 
+def test_columns_of_the_table_stay_apart(tmp_path: Path, oracle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_csv(tmp_path / "f.csv", 8 * rows(0, 7))  # all right: the widest interval that there is
+    assert _run("evaluate", "--model", oracle, "--data", path) == 0
+    angry = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("angry"))
+    assert angry.endswith(" to 100.0%  100.0% to 100.0%")
+
+
 def test_votes_beside_the_csv_are_used(tmp_path: Path, oracle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = rows(14, 14)
     path, votes = write_csv(tmp_path / "fer2013.csv", content), write_votes(tmp_path / "fer2013new.csv", content)

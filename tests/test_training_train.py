@@ -211,17 +211,6 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path, dataset: Datase
     np.testing.assert_allclose(run.predict(soft.images), scores, atol=1e-5)
 
 
-def test_a_run_that_ended_before_best_was_kept_stays_as_it_is(tmp_path: Path, dataset: Dataset) -> None:
-    from training.train import train
-
-    config = dataclasses.replace(TINY, epochs=1)
-    train(dataset, config, tmp_path / "run")
-    (tmp_path / "run" / "best.keras").unlink()
-    before = (tmp_path / "run" / "model.keras").read_bytes()
-    train(dataset, config, tmp_path / "run", resume=True)
-    assert (tmp_path / "run" / "model.keras").read_bytes() == before
-
-
 def test_a_run_of_a_step_keeps_what_it_learned(tmp_path: Path, dataset: Dataset) -> None:
     from training.model import build_model
     from training.train import train
@@ -236,19 +225,6 @@ def test_a_run_of_a_step_keeps_what_it_learned(tmp_path: Path, dataset: Dataset)
     learned = np.abs(last - first).max()
     assert learned > 0
     assert np.abs(averaged - last).max() < 0.1 * learned
-
-
-def test_a_checkpoint_of_before_it_held_its_settings_is_resumed(tmp_path: Path, dataset: Dataset) -> None:
-    from training.train import train
-
-    config = dataclasses.replace(TINY, epochs=1)
-    train(dataset, config, tmp_path / "run")
-    path = tmp_path / "run" / "state.npz"
-    with np.load(path) as arrays:
-        assert {"label_share", "optimizer"} < set(arrays.files)
-        kept = {name: arrays[name] for name in arrays.files if name not in ("label_share", "optimizer")}
-    np.savez(path, **kept)
-    assert len(train(dataset, dataclasses.replace(config, epochs=2), tmp_path / "run", resume=True).history) == 2
 
 
 def test_a_run_that_diverges_ends_with_its_reason(tmp_path: Path, dataset: Dataset) -> None:

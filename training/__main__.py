@@ -40,9 +40,16 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m training", description=__doc__)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_train(commands.add_parser("train", help="train a network into a run folder"))
+    _add_evaluate(commands.add_parser("evaluate", help="judge a .keras or .tflite network on one split"))
+    _add_report(commands.add_parser("report", help="one HTML page and PNGs about a run"))
+    _add_explain(commands.add_parser("explain", help="class activation maps over pictures, in one grid"))
+    _add_data(commands.add_parser("data", help="check a data set, print its class table, write it as folders"))
+    return parser
 
-    train = commands.add_parser("train", help="train a network into a run folder")
-    _add_data(train)
+
+def _add_train(train: argparse.ArgumentParser) -> None:
+    _take_data(train)
     train.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run folder")
     train.add_argument("--resume", action="store_true", help="go on after the last whole epoch in RUN")
     train.add_argument("--config", type=Path, metavar="YAML", help="settings, as in a run's config.json")
@@ -59,9 +66,10 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--host-index", type=int, default=0, metavar="N", help="this process's place in --hosts, from 0")
     train.set_defaults(run=_train)
 
-    evaluate = commands.add_parser("evaluate", help="judge a .keras or .tflite network on one split")
+
+def _add_evaluate(evaluate: argparse.ArgumentParser) -> None:
     evaluate.add_argument("--model", type=Path, required=True, metavar="M")
-    _add_data(evaluate)
+    _take_data(evaluate)
     evaluate.add_argument(
         "--usage", help="Training, PublicTest, PrivateTest or test; default: PublicTest, or a folder's test"
     )
@@ -76,9 +84,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     evaluate.set_defaults(run=_evaluate)
 
-    report = commands.add_parser("report", help="one HTML page and PNGs about a run")
+
+def _add_report(report: argparse.ArgumentParser) -> None:
     report.add_argument("run_folder", type=Path, metavar="RUN")
-    _add_data(report)
+    _take_data(report)
     report.add_argument("--usage", help="rows to judge on; default: PublicTest, or a folder's test")
     report.add_argument(
         "--parity", type=Path, metavar="JSON", help="parity.json; default: RUN/tflite/parity.json if there"
@@ -88,24 +97,25 @@ def build_parser() -> argparse.ArgumentParser:
     )
     report.set_defaults(run=_report)
 
-    explain = commands.add_parser("explain", help="class activation maps over pictures, in one grid")
+
+def _add_explain(explain: argparse.ArgumentParser) -> None:
     explain.add_argument("images", type=Path, nargs="+", metavar="IMAGE")
     explain.add_argument("--model", type=Path, required=True, metavar="M.keras")
     explain.add_argument("--emotion", action="append", choices=EMOTIONS, help="only this one; repeatable")
     explain.add_argument("--out", type=Path, default=Path("explain.png"), metavar="PNG", help="default: %(default)s")
     explain.set_defaults(run=_explain)
 
-    look = commands.add_parser("data", help="check a data set, print its class table, write it as folders")
-    _add_data(look)
+
+def _add_data(look: argparse.ArgumentParser) -> None:
+    _take_data(look)
     look.add_argument(
         "--votes", type=Path, metavar="CSV", help="FER+ votes, to check that they align; default: as in train"
     )
     look.add_argument("--export-folders", type=Path, metavar="DIR", help="write train/<emotion>/ROW.png and test/...")
     look.set_defaults(run=_data)
-    return parser
 
 
-def _add_data(parser: argparse.ArgumentParser) -> None:
+def _take_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="CSV_OR_DIR", help="FER2013; default: EMOTIOND_DATA")
 
 

@@ -17,27 +17,23 @@ from training.metrics import softmax
 BIAS_ROWS = 4.0
 """How strongly a bias is held at 0: as by so many rows that speak against it. Disgust has about twenty rows."""
 NEWTON_STEPS = 50
-SHARPNESS_MIN = 0.1
+SCALE_MIN = 0.1
 """What a network says may be weakened, and never turned round: one that has learned nothing may have it backwards."""
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """New logits are `sharpness * logits + bias`."""
+    """New logits are `scale * logits + bias`."""
 
-    sharpness: float
+    scale: float
     """The temperature's inverse."""
     bias: npt.NDArray[np.float64]
     """(7,) in `EMOTIONS` order; sums to 0."""
 
-    def apply(self, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """(n, 7) probabilities to calibrated ones."""
-        return np.asarray(softmax(self.sharpness * _logits(scores) + self.bias), np.float32)
-
     def fold(self, model: keras.Model) -> None:
         """Change a network's last layer so that it gives the calibrated scores."""
         kernel, bias = model.get_layer("logits").get_weights()
-        model.get_layer("logits").set_weights([kernel * self.sharpness, bias * self.sharpness + self.bias])
+        model.get_layer("logits").set_weights([kernel * self.scale, bias * self.scale + self.bias])
 
 
 def fit(
@@ -50,14 +46,14 @@ def fit(
     """
     logits = _logits(scores)
     _, bias = _least_loss(logits, targets, np.zeros(len(EMOTIONS)), BIAS_ROWS)
-    sharpness, _ = _least_loss(logits, np.eye(len(EMOTIONS))[labels], bias, bias_rows=1e12)
-    return Calibration(max(sharpness, SHARPNESS_MIN), bias)
+    scale, _ = _least_loss(logits, np.eye(len(EMOTIONS))[labels], bias, bias_rows=1e12)
+    return Calibration(max(scale, SCALE_MIN), bias)
 
 
 def _least_loss(
     logits: npt.NDArray[np.float64], targets: npt.NDArray[np.float32], around: npt.NDArray[np.float64], bias_rows: float
 ) -> tuple[float, npt.NDArray[np.float64]]:
-    """Sharpness and biases, the latter held near `around`, by Newton's method on a convex loss."""
+    """Scale and biases, the latter held near `around`, by Newton's method on a convex loss."""
     values = np.array([1.0, *around])
     held = np.diag([0.0, *[bias_rows] * len(EMOTIONS)])
     # How the 7 logits of each row change with the 8 values.
@@ -83,4 +79,5 @@ def _least_loss(
 
 
 def _logits(scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """(n, 7) of such probabilities, but for a constant of each row."""
     return np.log(np.maximum(scores.astype(np.float64), 1e-12))

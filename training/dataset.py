@@ -93,6 +93,12 @@ def clear_majority(votes: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     return np.where(clear, counts.argmax(axis=1), -1)
 
 
+def majority_hits(answers: npt.NDArray[np.int64], votes: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Whether the (n,) answers are what FER+'s clear majority saw, of those rows alone that have one."""
+    seen = clear_majority(votes)
+    return (answers == seen)[seen >= 0]
+
+
 def soft_targets(
     dataset: Dataset, label_share: float, smoothing: float, doubt: float = 0.0, votes_as: VotesAs = "seen"
 ) -> npt.NDArray[np.float32]:

@@ -14,7 +14,7 @@ from edge.labels import EMOTIONS
 from edge.preprocess import FACE_SIZE
 from training import checks, data, metrics
 from training.console import quiet
-from training.dataset import USAGES, Dataset, clear_majority
+from training.dataset import USAGES, Dataset, majority_hits
 
 PROBABILITY_SLACK = 0.02  # of their sum: what bfloat16 rounds off seven of them, with room
 Predict = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
@@ -105,12 +105,10 @@ def evaluate(model: Path, dataset: Dataset, usage: str) -> dict[str, Any]:
         "copies_of_training_rows": _copies(dataset, judged) if usage != "Training" else len(judged),
     }
     if judged.votes is not None:
-        seen = clear_majority(judged.votes)
-        clear = seen >= 0
-        result["majority_accuracy"] = float((scores.argmax(axis=1) == seen)[clear].mean()) if clear.any() else None
-        result["majority_n"] = int(clear.sum())
-        right = int((scores.argmax(axis=1) == seen)[clear].sum())
-        result["intervals"]["majority_accuracy"] = metrics.wilson(right, int(clear.sum()))
+        hits = majority_hits(scores.argmax(axis=1), judged.votes)
+        right, count = int(hits.sum()), len(hits)
+        result |= {"majority_accuracy": right / count if count else None, "majority_n": count}
+        result["intervals"]["majority_accuracy"] = metrics.wilson(right, count)
     return result
 
 
@@ -124,12 +122,12 @@ def _copies(dataset: Dataset, judged: Dataset) -> int:
 def table(result: dict[str, Any]) -> str:
     """An evaluation as text."""
     intervals = result["intervals"]
-    lines = [f"{'':10}{'precision':>10}{'recall':>9}{'F1':>9}{'rows':>8}   {'95 % of recall':>16}{'of F1':>16}"]
+    lines = [f"{'':10}{'precision':>10}{'recall':>9}{'F1':>9}{'rows':>8}   {'95 % of recall':>16}{'of F1':>18}"]
     for emotion, entry in result["per_class"].items():
         cells = [f"{entry[key]:.1%}" if entry[key] is not None else "-" for key in ("precision", "recall", "f1")]
         within = [_span(intervals["per_class"][emotion][key]) for key in ("recall", "f1")]
         lines.append(
-            f"{emotion:10}{cells[0]:>10}{cells[1]:>9}{cells[2]:>9}{entry['n']:8,}   {within[0]:>16}{within[1]:>16}"
+            f"{emotion:10}{cells[0]:>10}{cells[1]:>9}{cells[2]:>9}{entry['n']:8,}   {within[0]:>16}  {within[1]:>16}"
         )
     lines.append(
         f"{result['model']} on {result['n']:,} rows of {result['usage']}: accuracy {result['accuracy']:.2%} "

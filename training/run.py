@@ -25,7 +25,7 @@ from training import calibrate, hosts
 from training.batches import Batches
 from training.config import TrainConfig
 from training.console import OutputError, say, writing
-from training.dataset import Dataset, clear_majority, soft_targets
+from training.dataset import Dataset, majority_hits, soft_targets
 from training.evaluate import Predict, load_keras, open_model
 
 State = Sequence[npt.NDArray[np.float32]]
@@ -88,8 +88,7 @@ class Run:
         predicted = scores.argmax(axis=1)
         majority = float("nan")
         if self.validation.votes is not None:
-            seen = clear_majority(self.validation.votes)
-            majority = float((predicted == seen)[seen >= 0].mean())
+            majority = float(majority_hits(predicted, self.validation.votes).mean())
         return {
             "val_loss": float(-(targets * np.log(np.maximum(scores, 1e-7))).sum(axis=1).mean()),
             "val_accuracy": float((predicted == self.validation.labels).mean()),
@@ -99,15 +98,10 @@ class Run:
     def calibrate(self) -> None:
         """Make the best epoch's network, calibrated, the one that is used. Doing it again changes nothing.
 
-        Raises OutputError.
+        Raises InputNotFoundError or BadDataError for a best.keras that cannot be read, or OutputError.
         """
-        best = self.folder / "best.keras"
-        if not best.is_file():
-            say(f"{self.folder}: has no best.keras, as older runs; model.keras stays as it is")
-            self.deployed.set_weights(load_keras(self.folder / "model.keras").get_weights())
-            return
         # Always from there: to calibrate what is calibrated would not end at the same numbers.
-        self.deployed.set_weights(load_keras(best).get_weights())
+        self.deployed.set_weights(load_keras(self.folder / "best.keras").get_weights())
         targets = soft_targets(self.validation, self.config.calibration_share, smoothing=0.0)
         found = calibrate.fit(self.predict(self.validation.images), self.validation.labels, targets)
         found.fold(self.deployed)
@@ -115,7 +109,7 @@ class Run:
             return
         self._write("model.keras", self.deployed.save)
         biases = ", ".join(f"{emotion} {value:+.2f}" for emotion, value in zip(EMOTIONS, found.bias, strict=True))
-        say(f"calibrated on the validation rows: temperature {1 / found.sharpness:.3f}, biases {biases}")
+        say(f"calibrated on the validation rows: temperature {1 / found.scale:.3f}, biases {biases}")
 
     def _is_in_use(self) -> bool:
         """Whether model.keras says what the network says; written anew, its hash would change all the same."""
@@ -154,9 +148,6 @@ class Run:
 
     def begin(self) -> None:
         """Write what stays the same to the end. Raises OutputError."""
-        best, used = self.folder / "best.keras", self.folder / "model.keras"
-        if used.is_file() and not best.is_file():  # of a run that was begun before best.keras was kept
-            self._write(best.name, lambda path: shutil.copyfile(used, path))
         self._write("config.json", self.config.save)
         self._write("validation_rows.npy", lambda path: np.save(path, self.validation.rows))
 
@@ -199,7 +190,7 @@ class Run:
             )
         try:
             with path.open("rb") as file, np.load(file) as arrays:
-                _require_backend(path, str(arrays["backend"]) if "backend" in arrays else "")
+                _require_backend(path, str(arrays["backend"]))
                 self._require_same_settings(path, arrays)
                 saved = [arrays[f"variable_{index}"] for index in range(len(shapes))]
                 weights = [arrays[f"average_{index}"].copy() for index in range(averaged)]
@@ -217,14 +208,11 @@ class Run:
         return saved, Average(self.config.ema_momentum, weights, updates)
 
     def _require_same_settings(self, path: Path, saved: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Raise ConfigError if the state, or what the validation losses are about, is of other settings.
-
-        Older checkpoints do not say.
-        """
-        optimizer = str(saved.get("optimizer", self.config.optimizer))
+        """Raise ConfigError if the state, or what the validation losses are about, is of other settings."""
+        optimizer = str(saved["optimizer"])
         if optimizer != self.config.optimizer:
             raise ConfigError(_begun_with(path, "optimizer", optimizer, "whose state no other one can use"))
-        label_share = float(saved.get("label_share", self.config.label_share))
+        label_share = float(saved["label_share"])
         if label_share != self.config.label_share and {str(saved["votes"]), self._votes} != {"none"}:
             why = "and losses against other targets could not be compared"
             raise ConfigError(_begun_with(path, "label_share", f"{label_share:g}", why))
@@ -237,10 +225,10 @@ def _begun_with(path: Path, name: str, value: str, why: str) -> str:
 def _require_backend(path: Path, begun_on: str) -> None:
     """Raise ConfigError if a checkpoint is torch's and this is not torch, or the other way round.
 
-    begun_on: empty where the checkpoint does not say. Keras's own loop keeps the same on any backend.
+    Keras's own loop keeps the same on any backend.
     """
     here = keras.backend.backend()
-    if begun_on and begun_on != here and "torch" in (begun_on, here):
+    if begun_on != here and "torch" in (begun_on, here):
         raise ConfigError(f"{path}: this run was begun on {begun_on}; set KERAS_BACKEND={begun_on}")
 
 

@@ -16,8 +16,6 @@ from torch import nn
 from edge.labels import EMOTIONS
 from training.model import MEAN_GREY, NORM_EPSILON, NORM_MOMENTUM, SPREAD_GREY, STAGES, stem_channels
 
-Pixels = npt.NDArray[np.float32]
-
 
 class _Convolution(nn.Module):
     """Convolution and batch normalization, padded as Keras's `same`: at the far side only, where a stride halves."""

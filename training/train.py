@@ -71,7 +71,10 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     if not resume and (folder / "state.npz").exists():
         raise BadDataError(f"{folder}: holds a run already: give --resume to go on with it, or another --out")
-    (_train_on_torch if on_torch else _train_on_keras)(run, resume, part, parts)
+    if on_torch:
+        _train_on_torch(run, resume)
+    else:
+        _train_on_keras(run, resume, part, parts)
     if part == 0 and run.finished:
         with hosts.alone():
             run.calibrate()
@@ -129,7 +132,7 @@ def _start_from(start: Path, model: keras.Model, faces: npt.NDArray[np.uint8], o
         raise BadDataError(f"{start}: start: a network of another shape: {str(error).splitlines()[0]}") from error
 
 
-def _train_on_torch(run: Run, resume: bool, _part: int, _parts: int) -> None:
+def _train_on_torch(run: Run, resume: bool) -> None:
     from training import torch_loop  # imports torch, which other backends may lack
 
     learner = torch_loop.TorchLearner(run.config, run.deployed, len(run.batches))
