@@ -39,6 +39,10 @@ class _Bounded(Generic[T]):
         self._room.get()
         self._items.put(item)
 
+    def put_last(self, item: T) -> None:
+        """Append it, whether there is room or not: an interrupted `put` may have taken the room with it."""
+        self._items.put(item)
+
     def get(self) -> T:
         item = self._items.get()
         self._room.put(None)
@@ -137,7 +141,7 @@ class Behind(Generic[T]):
     def __exit__(self, *exc: object) -> None:
         if exc[0] is not None:
             self._waiting.empty()
-        self._waiting.put(None)
+        self._waiting.put_last(None)
         self._thread.join()
         if exc[0] is None and self._failure is not None:
             raise self._failure
