@@ -260,6 +260,7 @@ class MqttLink:
 
     def _send(self, events: bool) -> None:
         delivery = self._delivery
+        self._outbox.again(delivery.resume())
         room = delivery.room
         rows = self._spool.after(delivery.last_sent, room) if events else []
         states, passing = self._outbox.take(room, len(rows), delivery.flows)

@@ -18,12 +18,14 @@ class Packet(IntEnum):
 class StrictBroker:
     """Takes connections at `port`, one at a time, and acknowledges QoS 1 messages while `acknowledging`.
 
-    `most`: as many were ever unacknowledged at once. Pings are always answered.
+    `refusal`: the reason code with which it does, 0 for none; `accepted`: what came meanwhile, like `arrived`. `most`:
+    as many were ever unacknowledged at once. Pings are always answered.
     """
 
     def __init__(self, receive_maximum: int) -> None:
         self._receive_maximum = receive_maximum
-        self.acknowledging = False
+        self.acknowledging, self.refusal = False, 0
+        self.accepted: list[bytes] = []
         self.most, self.connections = 0, 0
         self.arrived: list[bytes] = []
         """Payloads with their topics before them, repeats too."""
@@ -53,7 +55,7 @@ class StrictBroker:
     def _release(self) -> None:
         waiting, self._waiting = self._waiting, []
         for message_id in waiting:
-            self._peer.sendall(b"\x40\x02" + message_id)
+            self._peer.sendall(b"\x40\x03" + message_id + bytes([self.refusal]))
 
     def _serve(self) -> None:
         with contextlib.suppress(OSError):
@@ -89,6 +91,7 @@ class StrictBroker:
                 end = 2 + int.from_bytes(body[:2], "big")
                 with self._lock:
                     self.arrived.append(body[2:end] + b" " + body[end + 2 :])
+                    self.accepted += [] if self.refusal else self.arrived[-1:]
                     self._waiting.append(body[end : end + 2])
                     self.most = max(self.most, len(self._waiting))
                     if self.acknowledging:

@@ -369,6 +369,23 @@ def test_an_event_that_is_too_large_for_the_broker_does_not_hold_up_the_others(
     assert "connection lost" not in caplog.text
 
 
+def test_what_a_broker_refuses_for_its_quota_is_sent_again(strict: StrictBroker, link_to, caplog) -> None:
+    """As brokers that limit rates do when many events come at once after an outage."""
+    strict.refusal = 151
+    strict.acknowledge()
+    link = link_to(strict.port)
+    for number in range(1, 41):
+        link.publish(event(number), ORIGIN)
+    wait_for(lambda: "events: the broker refuses it: Quota exceeded" in caplog.text, "it is told")
+    assert (link.queued, link.drops["events_refused"]) == (40, 0)
+    strict.refusal = 0
+    wait_for(lambda: link.queued == 0, "all is acknowledged")
+    events = [each.partition(b" ")[2].lstrip(b"\0") for each in strict.accepted if b"/events " in each]
+    assert [json.loads(each)["frame"][0] for each in events] == list(range(1, 41))
+    assert any(each.startswith(b"emotiond/pi/status ") and each.endswith(b"online") for each in strict.accepted)
+    assert (strict.connections, link.drops["events_refused"]) == (1, 0)
+
+
 def test_a_topic_that_is_no_text_disturbs_nothing(strict: StrictBroker, link_to) -> None:
     strict.acknowledge()
     link = link_to(strict.port, commands=True)
