@@ -67,7 +67,7 @@ class MqttLink:
         self._shown: dict[str, tuple[str | None, int]] = {}  # dominant emotion and number of faces last told
         self._instance = secrets.token_hex(4)  # tells our own words from those of another that has our name
         self._delivery = Delivery(spool, self._instance)
-        self._hearing = Hearing(topics, self._instance, on_command, self._announce)
+        self._hearing = Hearing(topics, self._instance, on_command, self._announce, self._take_back)
         self._abandoned = False
         self._serving = threading.Lock()  # held while a connection is used
         self._insist_at = 0.0
@@ -163,6 +163,9 @@ class MqttLink:
     def _announce(self) -> None:
         if self._announcement is not None:
             self._outbox.state(self._announcement.topic, self._announcement.payload)
+
+    def _take_back(self, topic: str) -> None:
+        self._outbox.first_state(topic, "offline")
 
     # Everything below runs on the sending thread.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import Broker, wait_for
+from conftest import Broker, plain, wait_for
 from edge.backoff import Backoff
 from edge.config import MqttConfig, SpoolConfig
 from edge.connection import IN_FLIGHT_MAX, Dialer
@@ -574,3 +574,25 @@ def test_a_killed_process_leaves_no_camera_online_for_the_next(broker: Broker, s
     wait_for(
         lambda: before.texts(TOPICS.of_camera("camera", "status"))[-1] == "offline", "offline until there is a frame"
     )
+
+
+def test_a_camera_that_was_renamed_after_a_kill_is_offline_under_its_old_name(broker: Broker, subscribe, start) -> None:
+    subscriber = subscribe(broker.port)
+    for before, name in [(None, "old"), ("old", "new")]:
+        daemon = start("run", *plain(broker.port, **{"camera.name": name}))
+        wait_for(lambda: "online" in subscriber.texts(TOPICS.of_camera(name, "status")), "online")  # noqa: B023 - at once
+        if before is None:
+            daemon.process.kill()
+    wait_for(lambda: subscriber.texts(TOPICS.of_camera("old", "status")) == ["offline", "online", "offline"], "offline")
+    daemon.stop()
+    wait_for(lambda: subscriber.texts(TOPICS.status)[-1] == "stopped", "the last word")
+    assert subscriber.texts(TOPICS.of_camera("old", "status")) == ["offline", "online", "offline"]
+
+
+def test_the_camera_of_another_of_our_name_that_lives_stays_online(broker: Broker, subscribe, start) -> None:
+    subscriber = subscribe(broker.port)
+    for name in ("first", "second"):
+        start("run", *plain(broker.port, **{"camera.name": name, "mqtt.client_id": name}))
+        wait_for(lambda: "online" in subscriber.texts(TOPICS.of_camera(name, "status")), "online")  # noqa: B023 - at once
+    time.sleep(0.5)
+    assert subscriber.texts(TOPICS.of_camera("first", "status")) == ["offline", "online"]
