@@ -54,17 +54,24 @@ class Delivery:
 
     def resume(self) -> list[str]:
         """Go on after the broker had no room: with the oldest event, and with these topics of states."""
-        if self._in_flight or time.monotonic() < self._resume_at:
+        held = self._held
+        if time.monotonic() < self._resume_at or (held and self._in_flight):
             return []
-        postponed, self._postponed = self._postponed, []
-        if any(number is not None for _, number in postponed):
+        states = [topic for topic, number in self._postponed if number is None]
+        self._postponed.clear()
+        if held:
             self.last_sent = 0
-        return [topic for topic, number in postponed if number is None]
+        return states
+
+    @property
+    def _held(self) -> bool:
+        """Whether an event waits for room at the broker: then nothing newer is sent."""
+        return any(number is not None for _, number in self._postponed)
 
     @property
     def room(self) -> int:
         """How many messages that are acknowledged may be sent now."""
-        return 0 if self._postponed else max(0, self._connection.window - len(self._in_flight))
+        return 0 if self._held else max(0, self._connection.window - len(self._in_flight))
 
     @property
     def flows(self) -> bool:

@@ -386,6 +386,21 @@ def test_what_a_broker_refuses_for_its_quota_is_sent_again(strict: StrictBroker,
     assert (strict.connections, link.drops["events_refused"]) == (1, 0)
 
 
+def test_a_state_that_is_over_its_quota_holds_up_no_event(
+    strict: StrictBroker, link_to, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As brokers have one that keep a message of a topic once a second."""
+    for limit in ("PAUSE_MIN_S", "PAUSE_MAX_S"):
+        monkeypatch.setattr("edge.delivery." + limit, 3600.0)
+    strict.refusal, strict.refused = 151, b"/status"
+    strict.acknowledge()
+    link = link_to(strict.port)
+    wait_for(lambda: strict.arrived, "it is refused")
+    for number in range(1, 41):
+        link.publish(event(number), ORIGIN)
+    wait_for(lambda: link.queued == 0, "all is acknowledged")
+
+
 def test_a_topic_that_is_no_text_disturbs_nothing(strict: StrictBroker, link_to) -> None:
     strict.acknowledge()
     link = link_to(strict.port, commands=True)
