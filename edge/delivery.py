@@ -55,7 +55,7 @@ class Delivery:
 
     def resume(self) -> list[str]:
         """Go on after the broker had no room: with the oldest event, and with these topics of states."""
-        held = self._held
+        held = self.held
         if time.monotonic() < self._resume_at or (held and self._in_flight):
             return []
         states = [topic for topic, number in self._postponed if number is None]
@@ -65,14 +65,14 @@ class Delivery:
         return states
 
     @property
-    def _held(self) -> bool:
-        """Whether an event waits for room at the broker: then nothing newer is sent."""
+    def held(self) -> bool:
+        """Whether the broker had no room for an event: then no newer one is sent."""
         return any(number is not None for _, number in self._postponed)
 
     @property
     def room(self) -> int:
         """How many messages that are acknowledged may be sent now."""
-        return 0 if self._held else max(0, self._connection.window - len(self._in_flight))
+        return max(0, self._connection.window - len(self._in_flight))
 
     @property
     def flows(self) -> bool:
@@ -139,7 +139,8 @@ class Delivery:
             if reason.value in (QUOTA_EXCEEDED, NOT_WILLING):
                 self._postpone(topic, number)
                 continue
-            self._pause.reset()
+            if number is not None or not self.held:  # that states pass says nothing of events
+                self._pause.reset()
             if number is not None:
                 self._spool.remove(number)
                 self.events_refused += reason.is_failure

@@ -265,7 +265,7 @@ class MqttLink:
         delivery = self._delivery
         self._outbox.again(delivery.resume())
         room = delivery.room
-        rows = self._spool.after(delivery.last_sent, room) if events else []
+        rows = self._spool.after(delivery.last_sent, room) if events and not delivery.held else []
         states, passing = self._outbox.take(room, len(rows), delivery.flows)
         sent = [delivery.send_event(row) for row in rows[: room - len(states)]]
         if not all(sent):

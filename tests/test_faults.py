@@ -387,12 +387,15 @@ def test_what_a_broker_has_no_room_for_is_sent_again(strict: StrictBroker, link_
     assert (strict.connections, link.drops["events_refused"]) == (1, 0)
 
 
-def test_a_state_that_is_over_its_quota_holds_up_no_event(
-    strict: StrictBroker, link_to, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As brokers have one that keep a message of a topic once a second."""
+@pytest.fixture
+def long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a broker had no room for is not tried again within a test."""
     for limit in ("PAUSE_MIN_S", "PAUSE_MAX_S"):
         monkeypatch.setattr("edge.delivery." + limit, 3600.0)
+
+
+def test_a_state_that_is_over_its_quota_holds_up_no_event(strict: StrictBroker, link_to, long_pauses) -> None:
+    """As brokers have one that keep a message of a topic once a second."""
     strict.refusal, strict.refused = 151, b"/status"
     strict.acknowledge()
     link = link_to(strict.port)
@@ -400,6 +403,16 @@ def test_a_state_that_is_over_its_quota_holds_up_no_event(
     for number in range(1, 41):
         link.publish(event(number), ORIGIN)
     wait_for(lambda: link.queued == 0, "all is acknowledged")
+
+
+def test_events_that_are_over_their_quota_hold_up_no_state(strict: StrictBroker, link_to, caplog, long_pauses) -> None:
+    strict.refusal, strict.refused = 151, b"/events"
+    strict.acknowledge()
+    link = link_to(strict.port)
+    link.publish(event(1), ORIGIN)
+    wait_for(lambda: "Quota exceeded" in caplog.text, "it is refused")
+    link.camera_status("camera", "paused")
+    wait_for(lambda: strict.accepted[-1].endswith(b"paused"), "the camera's state")
 
 
 def test_a_topic_that_is_no_text_disturbs_nothing(strict: StrictBroker, link_to) -> None:
