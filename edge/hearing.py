@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import paho.mqtt.client as paho
 
 from edge.commands import PAUSES, Command, NotACommandError, parse
+from edge.connection import Connection
 from edge.messages import Topics
 from edge.signature import signer
 
@@ -37,20 +38,25 @@ class Hearing:
         """Another of our name was heard on this connection."""
         self.contradicted = False
         """What stands as our status is not `online`."""
-        self._connections = 0
+        self._looked = False  # for what an earlier process left
         self._ended: str | None = None  # an earlier process, whose will or `stopped` we found
         self._said_rival = self._said_command = self._connected_before = False
 
     def begin(self) -> None:
         """A new connection."""
-        self._connections += 1
         self.rival = self.contradicted = False
+
+    def look_back(self, connection: Connection) -> None:
+        """Once, and after `filters`: hear what is kept of our cameras, in MQTT 5."""
+        if connection.protocol == "5" and not self._looked:
+            self._looked = True  # a broker that hangs up on who asks for it is asked no more
+            left = self._topics.of_camera("+", "status")
+            connection.client.subscribe(left, qos=0)
+            connection.client.unsubscribe(left)  # what is kept is on its way, and our own words need not come back
 
     def filters(self, protocol: str, commands: bool) -> list[str]:
         """What to subscribe to. protocol: `5` or `3.1.1`, in which nothing is signed."""
         status = [self._topics.status] if protocol == "5" else []
-        # What was left is looked for once: a broker that hangs up on who asks for it is asked no more.
-        status += [self._topics.of_camera("+", "status")] if status and self._connections == 1 else []
         obeyed = [self._topics.command("+"), *self._pauses()] if commands else []
         birth = [self.birth_topic] if self.birth_topic is not None else []
         return [*status, *obeyed, *birth]

@@ -219,6 +219,7 @@ class MqttLink:
         self._hearing.begin()
         subscribed = set[str]()
         self._subscribe(connection, subscribed)
+        self._hearing.look_back(connection)
         self._delivery.begin(connection)
         self._outbox.begin_anew()
         deadline = float("inf")
