@@ -86,7 +86,7 @@ class EmbeddedBroker:
             try:
                 self._start()
             except (_PortTakenError, ServiceUnavailableError) as error:
-                log.warning("embedded broker: cannot be started again yet: %s", error or "its port is taken")
+                log.warning("embedded broker: cannot be started again yet: %s", str(error) or "its port is taken")
                 self._closing.wait(RESTART_S)
 
     def settings(self, config: MqttConfig) -> MqttConfig:

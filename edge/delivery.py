@@ -3,16 +3,21 @@
 import logging
 import time
 
+from edge.backoff import Backoff
 from edge.connection import NOT_AUTHORIZED, PACKET_TOO_LARGE, Connection
 from edge.eventfile import Row
 from edge.spool import Spool
 
 log = logging.getLogger(__name__)
 
+# MQTT 5.0, 2.4: a limit of rates, or of what is kept, which passes; RabbitMQ says 131 of a queue that is full or away.
+QUOTA_EXCEEDED, NOT_WILLING = 151, 131
+PAUSE_MIN_S, PAUSE_MAX_S = 1.0, 60.0  # until it is tried again
 SAID_MAX = 100  # refusals of one topic each, so that no broker fills the log
 WAYS_OUT = {
     NOT_AUTHORIZED: "let the device's user publish there, see systemd/mosquitto.acl",
     PACKET_TOO_LARGE: "raise its limit (mosquitto: message_size_limit)",
+    **dict.fromkeys([QUOTA_EXCEEDED, NOT_WILLING], "it is sent again after a pause; more of the kind will not be told"),
 }
 
 
@@ -20,7 +25,8 @@ class Delivery:
     """Of the sending thread: `begin` it with each connection, then publish, and take what was acknowledged.
 
     What is larger than the broker's limit is left out, and an event of that kind counts as refused. Each is told once
-    for each topic and reason; a refused event leaves the spool. instance: what states are signed with.
+    for each topic and reason; a refused event leaves the spool, but one for which there is no room now is sent again.
+    instance: what states are signed with.
     """
 
     def __init__(self, spool: Spool, instance: str) -> None:
@@ -28,6 +34,9 @@ class Delivery:
         self._connection: Connection
         self._in_flight: dict[int, tuple[str, int | None]] = {}  # message id -> topic, spool number; None for a state
         self._unwritten: set[int] = set()  # ids of messages without acknowledgement
+        self._postponed: list[tuple[str, int | None]] = []  # likewise, of what the broker has no room for now
+        self._pause = Backoff(PAUSE_MIN_S, PAUSE_MAX_S)
+        self._resume_at = 0.0
         self._heard_at = 0.0  # when the broker last acknowledged something, or had nothing to acknowledge
         self._said: set[tuple[str, int]] = set()  # topics with the reasons why they were refused
         self.last_sent = 0
@@ -41,7 +50,24 @@ class Delivery:
         self._connection = connection
         self._in_flight.clear()
         self._unwritten.clear()
+        self._postponed.clear()
         self.last_sent = 0
+
+    def resume(self) -> list[str]:
+        """Go on after the broker had no room: with the oldest event, and with these topics of states."""
+        held = self.held
+        if time.monotonic() < self._resume_at or (held and self._in_flight):
+            return []
+        states = [topic for topic, number in self._postponed if number is None]
+        self._postponed.clear()
+        if held:
+            self.last_sent = 0
+        return states
+
+    @property
+    def held(self) -> bool:
+        """Whether the broker had no room for an event: then no newer one is sent."""
+        return any(number is not None for _, number in self._postponed)
 
     @property
     def room(self) -> int:
@@ -110,6 +136,11 @@ class Delivery:
                 self._say(
                     topic, reason.value, f"the broker refuses it: {reason} (reason code {reason.value}); {advice}"
                 )
+            if reason.value in (QUOTA_EXCEEDED, NOT_WILLING):
+                self._postpone(topic, number)
+                continue
+            if number is not None or not self.held:  # that states pass says nothing of events
+                self._pause.reset()
             if number is not None:
                 self._spool.remove(number)
                 self.events_refused += reason.is_failure
@@ -125,6 +156,11 @@ class Delivery:
         problem = f"left out: {size} bytes, and the broker takes packets of {most}"
         self._say(topic, PACKET_TOO_LARGE, f"{problem}; raise its limit (mosquitto: max_packet_size)")
         return None
+
+    def _postpone(self, topic: str, number: int | None) -> None:
+        if not self._postponed:
+            self._resume_at = time.monotonic() + self._pause.next()
+        self._postponed.append((topic, number))
 
     def _await(self, mid: int, topic: str, number: int | None) -> None:
         if not self._in_flight:

@@ -67,7 +67,7 @@ class MqttLink:
         self._shown: dict[str, tuple[str | None, int]] = {}  # dominant emotion and number of faces last told
         self._instance = secrets.token_hex(4)  # tells our own words from those of another that has our name
         self._delivery = Delivery(spool, self._instance)
-        self._hearing = Hearing(topics, self._instance, on_command, self._announce)
+        self._hearing = Hearing(topics, self._instance, on_command, self._announce, self._take_back)
         self._abandoned = False
         self._serving = threading.Lock()  # held while a connection is used
         self._insist_at = 0.0
@@ -164,6 +164,9 @@ class MqttLink:
         if self._announcement is not None:
             self._outbox.state(self._announcement.topic, self._announcement.payload)
 
+    def _take_back(self, topic: str) -> None:
+        self._outbox.first_state(topic, "offline")
+
     # Everything below runs on the sending thread.
 
     def _run(self) -> None:
@@ -216,6 +219,7 @@ class MqttLink:
         self._hearing.begin()
         subscribed = set[str]()
         self._subscribe(connection, subscribed)
+        self._hearing.look_back(connection)
         self._delivery.begin(connection)
         self._outbox.begin_anew()
         deadline = float("inf")
@@ -260,8 +264,9 @@ class MqttLink:
 
     def _send(self, events: bool) -> None:
         delivery = self._delivery
+        self._outbox.again(delivery.resume())
         room = delivery.room
-        rows = self._spool.after(delivery.last_sent, room) if events else []
+        rows = self._spool.after(delivery.last_sent, room) if events and not delivery.held else []
         states, passing = self._outbox.take(room, len(rows), delivery.flows)
         sent = [delivery.send_event(row) for row in rows[: room - len(states)]]
         if not all(sent):

@@ -25,6 +25,13 @@ class Outbox:
             self._put(topic, text)
         self._wake()
 
+    def first_state(self, topic: str, text: str) -> None:
+        """Likewise, unless something was said there."""
+        with self._lock:
+            if topic not in self._retained:
+                self._put(topic, text)
+        self._wake()
+
     def again(self, topics: Iterable[str]) -> None:
         """Say once more what is to be said on these retained topics."""
         with self._lock:

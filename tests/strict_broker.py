@@ -18,16 +18,18 @@ class Packet(IntEnum):
 class StrictBroker:
     """Takes connections at `port`, one at a time, and acknowledges QoS 1 messages while `acknowledging`.
 
-    `most`: as many were ever unacknowledged at once. Pings are always answered.
+    `refusal`: the reason code with which it answers on topics that end with `refused`; `accepted`: what came with
+    another answer, like `arrived`. `most`: as many were ever unacknowledged at once. Pings are always answered.
     """
 
     def __init__(self, receive_maximum: int) -> None:
         self._receive_maximum = receive_maximum
-        self.acknowledging = False
+        self.acknowledging, self.refusal, self.refused = False, 0, b""
+        self.accepted: list[bytes] = []
         self.most, self.connections = 0, 0
         self.arrived: list[bytes] = []
         """Payloads with their topics before them, repeats too."""
-        self._waiting: list[bytes] = []
+        self._waiting: list[tuple[bytes, bytes]] = []  # topic, message id
         self._lock = threading.Lock()
         self._peer: socket.socket | None = None
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -52,8 +54,11 @@ class StrictBroker:
 
     def _release(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for message_id in waiting:
-            self._peer.sendall(b"\x40\x02" + message_id)
+        for topic, message_id in waiting:
+            self._peer.sendall(b"\x40\x03" + message_id + bytes([self._answer_on(topic)]))
+
+    def _answer_on(self, topic: bytes) -> int:
+        return self.refusal if topic.endswith(self.refused) else 0
 
     def _serve(self) -> None:
         with contextlib.suppress(OSError):
@@ -89,7 +94,8 @@ class StrictBroker:
                 end = 2 + int.from_bytes(body[:2], "big")
                 with self._lock:
                     self.arrived.append(body[2:end] + b" " + body[end + 2 :])
-                    self._waiting.append(body[end : end + 2])
+                    self.accepted += [] if self._answer_on(body[2:end]) else self.arrived[-1:]
+                    self._waiting.append((body[2:end], body[end : end + 2]))
                     self.most = max(self.most, len(self._waiting))
                     if self.acknowledging:
                         self._release()

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import Broker, wait_for
+from conftest import Broker, plain, wait_for
 from edge.backoff import Backoff
 from edge.config import MqttConfig, SpoolConfig
 from edge.connection import IN_FLIGHT_MAX, Dialer
@@ -369,6 +369,52 @@ def test_an_event_that_is_too_large_for_the_broker_does_not_hold_up_the_others(
     assert "connection lost" not in caplog.text
 
 
+@pytest.mark.parametrize(("code", "reason"), [(151, "Quota exceeded"), (131, "Implementation specific error")])
+def test_what_a_broker_has_no_room_for_is_sent_again(strict: StrictBroker, link_to, caplog, code, reason) -> None:
+    """Brokers that limit rates say 151 when many events come at once after an outage, RabbitMQ 131 of a full queue."""
+    strict.refusal = code
+    strict.acknowledge()
+    link = link_to(strict.port)
+    for number in range(1, 41):
+        link.publish(event(number), ORIGIN)
+    wait_for(lambda: f"events: the broker refuses it: {reason}" in caplog.text, "it is told")
+    assert (link.queued, link.drops["events_refused"]) == (40, 0)
+    strict.refusal = 0
+    wait_for(lambda: link.queued == 0, "all is acknowledged")
+    events = [each.partition(b" ")[2].lstrip(b"\0") for each in strict.accepted if b"/events " in each]
+    assert [json.loads(each)["frame"][0] for each in events] == list(range(1, 41))
+    assert any(each.startswith(b"emotiond/pi/status ") and each.endswith(b"online") for each in strict.accepted)
+    assert (strict.connections, link.drops["events_refused"]) == (1, 0)
+
+
+@pytest.fixture
+def long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a broker had no room for is not tried again within a test."""
+    for limit in ("PAUSE_MIN_S", "PAUSE_MAX_S"):
+        monkeypatch.setattr("edge.delivery." + limit, 3600.0)
+
+
+def test_a_state_that_is_over_its_quota_holds_up_no_event(strict: StrictBroker, link_to, long_pauses) -> None:
+    """As brokers have one that keep a message of a topic once a second."""
+    strict.refusal, strict.refused = 151, b"/status"
+    strict.acknowledge()
+    link = link_to(strict.port)
+    wait_for(lambda: strict.arrived, "it is refused")
+    for number in range(1, 41):
+        link.publish(event(number), ORIGIN)
+    wait_for(lambda: link.queued == 0, "all is acknowledged")
+
+
+def test_events_that_are_over_their_quota_hold_up_no_state(strict: StrictBroker, link_to, caplog, long_pauses) -> None:
+    strict.refusal, strict.refused = 151, b"/events"
+    strict.acknowledge()
+    link = link_to(strict.port)
+    link.publish(event(1), ORIGIN)
+    wait_for(lambda: "Quota exceeded" in caplog.text, "it is refused")
+    link.camera_status("camera", "paused")
+    wait_for(lambda: strict.accepted[-1].endswith(b"paused"), "the camera's state")
+
+
 def test_a_topic_that_is_no_text_disturbs_nothing(strict: StrictBroker, link_to) -> None:
     strict.acknowledge()
     link = link_to(strict.port, commands=True)
@@ -557,3 +603,22 @@ def test_a_killed_process_leaves_no_camera_online_for_the_next(broker: Broker, s
     wait_for(
         lambda: before.texts(TOPICS.of_camera("camera", "status"))[-1] == "offline", "offline until there is a frame"
     )
+
+
+def test_a_camera_that_was_renamed_after_a_kill_is_offline_under_its_old_name(broker: Broker, subscribe, start) -> None:
+    subscriber = subscribe(broker.port)
+    for name in ("old", "new"):
+        daemon = start("run", *plain(broker.port, **{"camera.name": name}))
+        wait_for(lambda: "online" in subscriber.texts(TOPICS.of_camera(name, "status")), "online")  # noqa: B023 - at once
+        if name == "old":
+            daemon.process.kill()
+    wait_for(lambda: subscriber.texts(TOPICS.of_camera("old", "status"))[-1] == "offline", "offline")
+
+
+def test_the_camera_of_another_of_our_name_that_lives_stays_online(broker: Broker, subscribe, start) -> None:
+    subscriber = subscribe(broker.port)
+    for name in ("first", "second"):
+        start("run", *plain(broker.port, **{"camera.name": name, "mqtt.client_id": name}))
+        wait_for(lambda: "online" in subscriber.texts(TOPICS.of_camera(name, "status")), "online")  # noqa: B023 - at once
+    time.sleep(0.5)
+    assert subscriber.texts(TOPICS.of_camera("first", "status"))[-1] == "online"

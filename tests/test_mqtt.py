@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import PATIENCE_S, Broker, Subscriber, free_port, wait_for
+from conftest import PATIENCE_S, Broker, Subscriber, free_port, is_open, wait_for
 from edge.broker import EmbeddedBroker
 from edge.config import MqttConfig, SpoolConfig
 from edge.connection import Dialer
@@ -348,11 +348,25 @@ def test_an_embedded_broker_that_dies_is_started_again(link_to, subscribe) -> No
         link = link_to(broker.settings(MqttConfig(retry_min_s=0.1)))
         link.publish(event(1), ORIGIN)
         wait_for(lambda: link.queued == 0, "the first event is acknowledged")
-        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-        names = {child: Path(f"/proc/{child}/comm").read_text().strip() for child in children}
-        os.kill(next(int(child) for child, name in names.items() if name == "mosquitto"), signal.SIGKILL)
+        kill_embedded_mosquitto()
         link.publish(event(2), ORIGIN)
         wait_for(lambda: link.queued == 0, "the second event reaches the broker that follows")
+
+
+def kill_embedded_mosquitto() -> None:
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    names = {child: Path(f"/proc/{child}/comm").read_text().strip() for child in children}
+    os.kill(next(int(child) for child, name in names.items() if name == "mosquitto"), signal.SIGKILL)
+
+
+def test_an_embedded_broker_whose_port_was_taken_when_it_died_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    if shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin") is None:
+        pytest.skip("mosquitto is not installed")
+    with EmbeddedBroker(free_port()) as broker:
+        kill_embedded_mosquitto()
+        wait_for(lambda: not is_open(broker.port), "it is dead")
+        with socket.create_server(("127.0.0.1", broker.port)):
+            wait_for(lambda: "cannot be started again yet: its port is taken" in caplog.text, "it is told")
 
 
 @pytest.mark.parametrize("kind", ["mosquitto", "amqtt"])
