@@ -10,14 +10,15 @@ from edge.spool import Spool
 
 log = logging.getLogger(__name__)
 
-# MQTT 5.0, 2.4: a limit of rates, or of what is kept, which passes; RabbitMQ says 131 of a queue that is full or away.
-QUOTA_EXCEEDED, NOT_WILLING = 151, 131
+# MQTT 5.0, 2.4: a limit of rates, or of what is kept, which passes. Old RabbitMQ says 131 of a full queue; but that may
+# mean anything, and an event that is refused for good must not hold up all others.
+QUOTA_EXCEEDED = 151
 PAUSE_MIN_S, PAUSE_MAX_S = 1.0, 60.0  # until it is tried again
 SAID_MAX = 100  # refusals of one topic each, so that no broker fills the log
 WAYS_OUT = {
     NOT_AUTHORIZED: "let the device's user publish there, see systemd/mosquitto.acl",
     PACKET_TOO_LARGE: "raise its limit (mosquitto: message_size_limit)",
-    **dict.fromkeys([QUOTA_EXCEEDED, NOT_WILLING], "it is sent again after a pause; more of the kind will not be told"),
+    QUOTA_EXCEEDED: "it is sent again after a pause; more of the kind will not be told",
 }
 
 
@@ -136,7 +137,7 @@ class Delivery:
                 self._say(
                     topic, reason.value, f"the broker refuses it: {reason} (reason code {reason.value}); {advice}"
                 )
-            if reason.value in (QUOTA_EXCEEDED, NOT_WILLING):
+            if reason.value == QUOTA_EXCEEDED:
                 self._postpone(topic, number)
                 continue
             if number is not None or not self.held:  # that states pass says nothing of events
