@@ -107,6 +107,21 @@ def test_frames_are_shared_fairly_and_one_that_is_not_there_stops_nobody(
     assert "online" not in subscriber.texts("emotiond/pi/lost/status")
 
 
+def test_one_that_cannot_be_read_is_told_and_the_others_go_on_to_their_end(
+    clip_frames: list[np.ndarray], start: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "0.png").write_text("no picture")
+    entries = [entry("damaged", str(damaged)), entry("sound", as_files(tmp_path / "sound", clip_frames[60:90]))]
+    config = tmp_path / "c.yaml"
+    config.write_text(yaml.safe_dump({"cameras": entries, "mqtt": {"broker": None}}))
+    code, out, err = start("run", "--config", str(config), "--events", "-").finish()
+    assert code == 0, err
+    assert [json.loads(line)["camera"] for line in out.splitlines()][:2] == ["sound", "sound"]
+    assert f"{damaged}: no picture in it can be decoded" in err and err.count("the other cameras go on") == 1
+
+
 def test_each_camera_tells_what_it_would_tell_alone(
     clip_frames: list[np.ndarray], start: Callable[..., Daemon], tmp_path: Path
 ) -> None:
