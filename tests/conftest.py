@@ -63,6 +63,14 @@ def is_open(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def mosquitto() -> str:
+    """The program. Debian keeps it in a folder that is not in an ordinary user's path."""
+    program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip("mosquitto is not installed (tests/system_packages.sh installs it)")
+    return program
+
+
 class Broker:
     """A mosquitto that can be stopped, killed and started again on the same port."""
 
@@ -74,8 +82,7 @@ class Broker:
         self.start()
 
     def start(self) -> None:
-        program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
-        self._child = subprocess.Popen([program, "-c", self._config], stderr=subprocess.DEVNULL)
+        self._child = subprocess.Popen([mosquitto(), "-c", self._config], stderr=subprocess.DEVNULL)
         wait_for(lambda: is_open(self.port), "mosquitto listens")
 
     def freeze(self) -> None:
@@ -230,8 +237,6 @@ def start() -> Iterator[Callable[..., Daemon]]:
 @pytest.fixture
 def broker_at(tmp_path: Path) -> Iterator[Callable[..., Broker]]:
     """Starts mosquitto, with extra lines of configuration if given."""
-    if shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") is None:
-        pytest.skip("mosquitto is not installed (tests/system_packages.sh installs it)")
     running: list[Broker] = []
 
     def start_broker(extra: str = "") -> Broker:

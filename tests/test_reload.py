@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, Broker, as_ordinary_user, free_port, plain, wait_for
+from conftest import ROOT, Broker, as_ordinary_user, free_port, mosquitto, plain, wait_for
 from edge.config import Config
 from edge.daemon import Daemon
 from edge.loop import Wishes
@@ -218,8 +218,8 @@ def test_the_embedded_broker_goes_on_over_a_reload_and_is_spoken_to_as_before(
     caplog.set_level("INFO")  # as the daemon does, and set back at the end
     if kind == "amqtt":
         monkeypatch.setattr(shutil, "which", lambda *a, **k: None)
-    elif shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin") is None:
-        pytest.skip("mosquitto is not installed")
+    else:
+        mosquitto()
     config = Config.model_validate({"device": "pi", "mqtt": {"port": free_port()}})
     lines: list[str] = []
     with ExitStack() as stack:
