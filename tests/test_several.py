@@ -182,7 +182,8 @@ def test_cameras_pause_alone_and_together(
     cameras: tuple[MjpegCamera, MjpegCamera], service, broker: Broker, subscribe
 ) -> None:
     subscriber = subscribe(broker.port)
-    running = service(cameras=[entry("front", cameras[0].url), entry("door", cameras[1].url)])
+    entries = [entry("front", cameras[0].url), entry("door", cameras[1].url)]
+    running = service(cameras=entries)
 
     def are(front: str, door: str) -> None:
         wait_for(
@@ -194,6 +195,8 @@ def test_cameras_pause_alone_and_together(
     are("online", "paused")
     subscriber.publish("emotiond/pi/cmd/pause", "")
     are("paused", "paused")
+    running.reload(cameras=[*entries, entry("yard", cameras[0].url)])
+    wait_for(lambda: status(subscriber, "yard") == "paused", "one that comes to a paused device is paused too")
     subscriber.publish("emotiond/pi/door/pause", "off")
     are("paused", "online")
     subscriber.publish("emotiond/pi/nowhere/pause", "")
@@ -245,9 +248,7 @@ def test_frames_that_come_while_the_process_ends_do_not_abort_it(service) -> Non
         server.mode = "stall"
     time.sleep(0.2)
     running.daemon.process.send_signal(signal.SIGTERM)
-    time.sleep(
-        0.4
-    )  # a stalled read is waited for so long; then they return one after another, in whatever is done last
+    time.sleep(0.4)  # a stalled read is waited for so long; then they return one by one, in whatever is done last
     for server in servers:
         time.sleep(0.02)
         server.mode = "run"
