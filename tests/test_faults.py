@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import Broker, wait_for
+from conftest import Broker, mosquitto, wait_for
 from edge.backoff import Backoff
 from edge.config import MqttConfig, SpoolConfig
 from edge.connection import IN_FLIGHT_MAX, Dialer
@@ -128,6 +128,29 @@ def test_live_messages_do_not_pile_up_before_a_slow_network(broker: Broker, subs
     proxy.close()
 
 
+def test_live_messages_that_a_lost_connection_had_not_taken_hold_up_none_on_the_next(
+    broker: Broker, subscribe, link_to
+) -> None:
+    subscriber, proxy = subscribe(broker.port), Proxy(broker.port, room=4096)
+    faces = TOPICS.of_camera("camera", "faces")
+    link = link_to(proxy.port, live_rate_hz=1000, ack_timeout_s=60.0)
+
+    def shown(number: int) -> bool:
+        link.show(Sight(frame(seq=number), [event(1).reading], []), ORIGIN)
+        return any(json.loads(text)["seq"] == number for text in subscriber.texts(faces))
+
+    for number in range(50):  # numbers of messages that the next connection does not soon come to
+        wait_for(lambda: shown(number), "a face")  # noqa: B023 - called at once
+    proxy.full = True
+    for number in range(50, 450):
+        link.show(Sight(frame(seq=number), [event(1).reading], []), ORIGIN)
+        time.sleep(0.002)
+    proxy.cut()
+    proxy.full = False
+    wait_for(lambda: shown(1000), "a face on the next connection", patience_s=20)
+    proxy.close()
+
+
 def test_a_message_cut_in_the_middle_is_sent_again_whole(proxy: Proxy, broker: Broker, subscribe, link_to) -> None:
     subscriber = subscribe(broker.port)
     link = link_to(proxy.port)
@@ -159,13 +182,14 @@ def test_a_broker_that_goes_again_soon_after_its_return_is_sought_as_at_first(
     """Each outage counts for itself, so that one after a long one does not cost a minute."""
     delays = watch_delays(monkeypatch)
     monkeypatch.setattr("edge.mqtt.BRISK_FOR_S", 0.0)
+    monkeypatch.setattr("edge.mqtt.STEADY_S", 0.2)
     proxy.refusing = True
     link = link_to(proxy.port, retry_max_s=60.0)
     wait_for(lambda: len(delays) >= 4, "it was away for long")
     proxy.refusing = False
     link.publish(event(1), ORIGIN)
     wait_for(lambda: link.queued == 0, "it is back")
-    time.sleep(3)
+    time.sleep(0.5)
     before = len(delays)
     proxy.cut()
     wait_for(lambda: len(delays) > before, "it is gone again")
@@ -219,9 +243,9 @@ def test_a_network_that_swallows_everything_is_noticed_though_only_live_messages
     tmp_path: Path, link_to, caplog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are never acknowledged; the kernel would go on sending them, ever more rarely, for a quarter of an hour."""
-    program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
-    if program is None or shutil.which("ip") is None:
-        pytest.skip("needs mosquitto and ip")
+    program = mosquitto()
+    if shutil.which("ip") is None:
+        pytest.skip("ip is not installed")
     monkeypatch.setattr("edge.connection.SILENCE_S", 1.0)
     (tmp_path / "conf").write_text("listener 1883\nallow_anonymous true\nuser root\n")
     cable = Cable()
