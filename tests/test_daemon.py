@@ -17,6 +17,10 @@ import pytest
 
 from conftest import ROOT, Broker, Daemon, free_port, is_open, plain, wait_for
 from edge.classifier import TfliteClassifier
+from edge.config import Config
+from edge.daemon import run
+from edge.loop import Wishes
+from edge.outbox import Outbox
 
 STATUS, CAMERA_STATUS, EMOTION = "emotiond/pi/status", "emotiond/pi/camera/status", "emotiond/pi/camera/emotion"
 MODEL = TfliteClassifier().model_id
@@ -219,6 +223,17 @@ def test_systemd_is_told_when_it_is_ready_and_that_it_lives(tmp_path: Path, star
     assert said.count("READY=1") == 1
     assert "STATUS=camera camera online" in said
     assert said.count("WATCHDOG=1") >= 3
+
+
+def test_a_sending_thread_that_fails_ends_the_daemon(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else it would seem to live, and systemd would not start it again."""
+    caplog.set_level("INFO")  # as the daemon does, and set back at the end
+    config = Config.model_validate({"device": "pi", "mqtt": {"broker": "127.0.0.1", "port": broker.port}})
+    monkeypatch.setattr(Outbox, "take", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(config, Wishes(), max_frames=150)
 
 
 def test_run_watch_shows_what_an_embedded_broker_delivers(start) -> None:
