@@ -196,6 +196,20 @@ def test_a_broker_that_goes_again_soon_after_its_return_is_sought_as_at_first(
     assert delays[before] <= QUICK["retry_min_s"] < delays[3]
 
 
+def test_a_broker_that_hangs_up_soon_after_each_connection_is_asked_ever_more_rarely(
+    proxy: Proxy, link_to, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    delays = watch_delays(monkeypatch)
+    monkeypatch.setattr("edge.mqtt.STEADY_S", 3600.0)
+    link_to(proxy.port, retry_max_s=60.0)
+    for lost in range(1, 5):
+        wait_for(lambda: caplog.text.count("connected to the broker") == lost, "connected")  # noqa: B023
+        proxy.cut()
+        wait_for(lambda: len(delays) == lost, "it is gone")  # noqa: B023 - called at once
+    assert delays[0] <= QUICK["retry_min_s"] < delays[3]
+
+
 class Cable:
     """A network of two ends, the far one in a namespace of its own, that can swallow every packet in silence."""
 

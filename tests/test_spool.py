@@ -634,6 +634,22 @@ def test_what_is_acknowledged_while_it_is_written_is_not_kept(
     assert texts(spool) == []
 
 
+def test_what_arrived_is_not_counted_as_pushed_out_by_what_came_later(tmp_path: Path, open_spool) -> None:
+    spool = open_spool(folder=tmp_path, max_events=5, sync_s=60)
+    for number in range(1, 21):
+        spool.append(TOPIC, "a")
+        spool.flush(10)
+        spool.remove(number)
+    assert (len(spool), spool.drops["events_overflowed"]) == (0, 0)
+
+
+def test_a_device_keeps_only_some_megabytes_in_memory_whatever_the_settings_say(open_spool) -> None:
+    spool = open_spool(max_mb=1000)
+    for _ in range(20):
+        spool.append(TOPIC, "x" * 1_000_000)
+    assert (len(spool), spool.drops["events_overflowed"]) == (8, 12)
+
+
 def test_nobody_else_may_read_what_is_kept(tmp_path: Path, lax_umask, open_spool) -> None:
     open_spool(folder=tmp_path / "site/state").append(TOPIC, "who was in view, and when")
     assert {mode(tmp_path / "site"), mode(tmp_path / "site/state")} == {"0o700"}
