@@ -34,6 +34,18 @@ ROOT = Path(__file__).parent.parent
 PATIENCE_S = float(os.environ.get("EMOTIOND_PATIENCE_S", "60"))
 
 
+# Files that take longest go first: else the last of them would run alone, beside a core with nothing to do. Those that
+# compute and those that wait take turns, so that two at once are seldom of one kind.
+LONG = ("training_train", "faults", "web_browser", "daemon", "benchmarks", "durability", "stills", "mqtt",
+        "training_torch", "several", "training_report", "reload", "convert", "preview", "video")  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort by file alone: within one the order stays."""
+    ranks = {f"test_{name}": rank for rank, name in enumerate(LONG)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(LONG)))
+
+
 def wait_for(condition: Callable[[], object], what: str, patience_s: float = PATIENCE_S) -> None:
     """Return once `condition` holds; fail, saying `what` did not happen, after `patience_s`."""
     deadline = time.monotonic() + patience_s
