@@ -506,6 +506,7 @@ def test_a_link_that_is_left_while_it_connects_says_nothing_any_more(proxy: Prox
 def insist_s(monkeypatch: pytest.MonkeyPatch) -> float:
     """How long a link waits before it contradicts again: shorter than in earnest."""
     monkeypatch.setattr("edge.mqtt.INSIST_S", 1.0)
+    monkeypatch.setattr("edge.mqtt.CHECK_S", 0.05)  # what it waits for anyhow, unless there is something to send
     return 1.0
 
 
