@@ -36,8 +36,9 @@ PATIENCE_S = float(os.environ.get("EMOTIOND_PATIENCE_S", "60"))
 
 # Files that take longest go first: else the last of them would run alone, beside a core with nothing to do. Those that
 # compute and those that wait take turns, so that two at once are seldom of one kind.
-LONG = ("training_train", "faults", "web_browser", "daemon", "benchmarks", "durability", "stills", "mqtt",
-        "training_torch", "several", "training_report", "reload", "convert", "preview", "video")  # fmt: skip
+LONG = ("training_train", "faults", "web_browser", "web_server", "benchmarks", "daemon", "bundle", "durability",
+        "stills", "several", "training_torch", "mqtt", "training_report", "reload", "convert", "discovery", "preview",
+        "streams", "video")  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
