@@ -70,7 +70,7 @@ run: $(VENV)/ready
 
 test: $(VENV)/ready-dev $(TFLITE_RUNTIME_ENV)
 	sh tests/system_packages.sh
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(VENV)/ready-dev
 	$(BIN)/ruff format --check .

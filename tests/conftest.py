@@ -34,6 +34,19 @@ ROOT = Path(__file__).parent.parent
 PATIENCE_S = float(os.environ.get("EMOTIOND_PATIENCE_S", "60"))
 
 
+# Files that take longest go first: else the last of them would run alone, beside a core with nothing to do. Those that
+# compute and those that wait take turns, so that two at once are seldom of one kind.
+LONG = ("training_train", "faults", "web_browser", "web_server", "benchmarks", "daemon", "bundle", "durability",
+        "stills", "several", "training_torch", "mqtt", "training_report", "reload", "convert", "discovery", "preview",
+        "streams", "video")  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort by file alone: within one the order stays."""
+    ranks = {f"test_{name}": rank for rank, name in enumerate(LONG)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(LONG)))
+
+
 def wait_for(condition: Callable[[], object], what: str, patience_s: float = PATIENCE_S) -> None:
     """Return once `condition` holds; fail, saying `what` did not happen, after `patience_s`."""
     deadline = time.monotonic() + patience_s
@@ -63,6 +76,14 @@ def is_open(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def mosquitto() -> str:
+    """The program. Debian keeps it in a folder that is not in an ordinary user's path."""
+    program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip("mosquitto is not installed (tests/system_packages.sh installs it)")
+    return program
+
+
 class Broker:
     """A mosquitto that can be stopped, killed and started again on the same port."""
 
@@ -74,8 +95,7 @@ class Broker:
         self.start()
 
     def start(self) -> None:
-        program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
-        self._child = subprocess.Popen([program, "-c", self._config], stderr=subprocess.DEVNULL)
+        self._child = subprocess.Popen([mosquitto(), "-c", self._config], stderr=subprocess.DEVNULL)
         wait_for(lambda: is_open(self.port), "mosquitto listens")
 
     def freeze(self) -> None:
@@ -230,8 +250,6 @@ def start() -> Iterator[Callable[..., Daemon]]:
 @pytest.fixture
 def broker_at(tmp_path: Path) -> Iterator[Callable[..., Broker]]:
     """Starts mosquitto, with extra lines of configuration if given."""
-    if shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") is None:
-        pytest.skip("mosquitto is not installed (tests/system_packages.sh installs it)")
     running: list[Broker] = []
 
     def start_broker(extra: str = "") -> Broker:

@@ -3,8 +3,6 @@
 import importlib.util
 import inspect
 import json
-import os
-import shutil
 import sysconfig
 import time
 import tracemalloc
@@ -22,7 +20,7 @@ from benchmarks import accuracy, cli, clips, contenders, daemon, events, faces, 
 from benchmarks.dashboard import delays_ms
 from benchmarks.measure import in_turn, interleaved, table
 from benchmarks_made import measured, run, write_short_clip
-from conftest import ROOT
+from conftest import ROOT, mosquitto
 from convert import golden
 from edge import clip
 from edge.classifier import TfliteClassifier
@@ -254,8 +252,7 @@ def test_events_arrive_once_each_and_are_timed(tmp_path: Path) -> None:
 
 @pytest.mark.soak
 def test_recovery_is_of_the_camera_and_of_the_broker(tmp_path: Path) -> None:
-    if shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") is None:
-        pytest.skip("mosquitto is not installed (tests/system_packages.sh installs it)")
+    mosquitto()
     result = measured(tmp_path / "r.json", "recovery", "--cycles", 1, "--away", 0.5)
     assert [(row["lost"], row["away_s"], row["cycles"]) for row in result["rows"]] == [
         ("camera", 0.5, 1),

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from conftest import ROOT, as_ordinary_user, free_port, wait_for
+from conftest import PATIENCE_S, ROOT, as_ordinary_user, free_port, wait_for
 from edge import clip
 from edge.app import build_source
 from edge.camera import STOP_S, LatestFrame, is_live
@@ -246,12 +246,16 @@ def test_the_newest_frame_wins_and_the_others_are_counted() -> None:
 
 
 def test_a_waiting_loop_is_woken_by_a_frame_and_by_a_failure() -> None:
-    latest = LatestFrame()
+    woken = threading.Event()  # what the daemon's loop waits for, which has other cameras too
+    latest = LatestFrame(woken.set)
     threading.Timer(0.05, latest.put, [frame(seq=7)]).start()
     assert latest.take(10).seq == 7
+    assert woken.wait(PATIENCE_S)
+    woken.clear()
     threading.Timer(0.05, latest.fail, [MemoryError("capture thread")]).start()
     with pytest.raises(MemoryError, match="capture thread"):
         latest.take(10)
+    assert woken.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize("source", [97, "/dev/video97", "rtsp://user:s3cret@127.0.0.1:9/x", "http://127.0.0.1:9/cam"])

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import Broker, plain, wait_for
+from conftest import Broker, mosquitto, plain, wait_for
 from edge.backoff import Backoff
 from edge.config import MqttConfig, SpoolConfig
 from edge.connection import IN_FLIGHT_MAX, Dialer
 from edge.discovery import announcement
 from edge.messages import Origin, Topics
-from edge.mqtt import INSIST_S, MqttLink
+from edge.mqtt import MqttLink
 from edge.pipeline import Sight
 from edge.records import Reading
 from edge.spool import Spool
@@ -128,6 +128,29 @@ def test_live_messages_do_not_pile_up_before_a_slow_network(broker: Broker, subs
     proxy.close()
 
 
+def test_live_messages_that_a_lost_connection_had_not_taken_hold_up_none_on_the_next(
+    broker: Broker, subscribe, link_to
+) -> None:
+    subscriber, proxy = subscribe(broker.port), Proxy(broker.port, room=4096)
+    faces = TOPICS.of_camera("camera", "faces")
+    link = link_to(proxy.port, live_rate_hz=1000, ack_timeout_s=60.0)
+
+    def shown(number: int) -> bool:
+        link.show(Sight(frame(seq=number), [event(1).reading], []), ORIGIN)
+        return any(json.loads(text)["seq"] == number for text in subscriber.texts(faces))
+
+    for number in range(50):  # numbers of messages that the next connection does not soon come to
+        wait_for(lambda: shown(number), "a face")  # noqa: B023 - called at once
+    proxy.full = True
+    for number in range(50, 450):
+        link.show(Sight(frame(seq=number), [event(1).reading], []), ORIGIN)
+        time.sleep(0.002)
+    proxy.cut()
+    proxy.full = False
+    wait_for(lambda: shown(1000), "a face on the next connection", patience_s=20)
+    proxy.close()
+
+
 def test_a_message_cut_in_the_middle_is_sent_again_whole(proxy: Proxy, broker: Broker, subscribe, link_to) -> None:
     subscriber = subscribe(broker.port)
     link = link_to(proxy.port)
@@ -159,17 +182,32 @@ def test_a_broker_that_goes_again_soon_after_its_return_is_sought_as_at_first(
     """Each outage counts for itself, so that one after a long one does not cost a minute."""
     delays = watch_delays(monkeypatch)
     monkeypatch.setattr("edge.mqtt.BRISK_FOR_S", 0.0)
+    monkeypatch.setattr("edge.mqtt.STEADY_S", 0.2)
     proxy.refusing = True
     link = link_to(proxy.port, retry_max_s=60.0)
     wait_for(lambda: len(delays) >= 4, "it was away for long")
     proxy.refusing = False
     link.publish(event(1), ORIGIN)
     wait_for(lambda: link.queued == 0, "it is back")
-    time.sleep(3)
+    time.sleep(0.5)
     before = len(delays)
     proxy.cut()
     wait_for(lambda: len(delays) > before, "it is gone again")
     assert delays[before] <= QUICK["retry_min_s"] < delays[3]
+
+
+def test_a_broker_that_hangs_up_soon_after_each_connection_is_asked_ever_more_rarely(
+    proxy: Proxy, link_to, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    delays = watch_delays(monkeypatch)
+    monkeypatch.setattr("edge.mqtt.STEADY_S", 3600.0)
+    link_to(proxy.port, retry_max_s=60.0)
+    for lost in range(1, 5):
+        wait_for(lambda: caplog.text.count("connected to the broker") == lost, "connected")  # noqa: B023
+        proxy.cut()
+        wait_for(lambda: len(delays) == lost, "it is gone")  # noqa: B023 - called at once
+    assert delays[0] <= QUICK["retry_min_s"] < delays[3]
 
 
 class Cable:
@@ -219,9 +257,9 @@ def test_a_network_that_swallows_everything_is_noticed_though_only_live_messages
     tmp_path: Path, link_to, caplog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are never acknowledged; the kernel would go on sending them, ever more rarely, for a quarter of an hour."""
-    program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
-    if program is None or shutil.which("ip") is None:
-        pytest.skip("needs mosquitto and ip")
+    program = mosquitto()
+    if shutil.which("ip") is None:
+        pytest.skip("ip is not installed")
     monkeypatch.setattr("edge.connection.SILENCE_S", 1.0)
     (tmp_path / "conf").write_text("listener 1883\nallow_anonymous true\nuser root\n")
     cable = Cable()
@@ -509,7 +547,15 @@ def test_a_link_that_is_left_while_it_connects_says_nothing_any_more(proxy: Prox
             assert subscriber.texts(TOPICS.of_camera("camera", "status")) == ["offline"]
 
 
-def test_a_status_that_is_not_true_is_set_right(broker: Broker, subscribe, link_to) -> None:
+@pytest.fixture
+def insist_s(monkeypatch: pytest.MonkeyPatch) -> float:
+    """How long a link waits before it contradicts again: shorter than in earnest."""
+    monkeypatch.setattr("edge.mqtt.INSIST_S", 1.0)
+    monkeypatch.setattr("edge.mqtt.CHECK_S", 0.05)  # what it waits for anyhow, unless there is something to send
+    return 1.0
+
+
+def test_a_status_that_is_not_true_is_set_right(broker: Broker, subscribe, link_to, insist_s: float) -> None:
     """A late will of an earlier connection, or another of the same name that stopped."""
     subscriber = subscribe(broker.port)
     first, second = link_to(broker.port, "first"), link_to(broker.port, "second")
@@ -529,7 +575,9 @@ def test_a_status_that_is_not_true_is_set_right(broker: Broker, subscribe, link_
     wait_for(is_online, "it says so again")
 
 
-def test_two_who_contradict_each_other_do_not_fill_the_network(broker: Broker, subscribe, link_to) -> None:
+def test_two_who_contradict_each_other_do_not_fill_the_network(
+    broker: Broker, subscribe, link_to, insist_s: float
+) -> None:
     subscriber = subscribe(broker.port)
     link_to(broker.port)
     wait_for(lambda: subscriber.texts(TOPICS.status) == ["online"], "it is there")
@@ -542,7 +590,7 @@ def test_two_who_contradict_each_other_do_not_fill_the_network(broker: Broker, s
         return said.count("online") == 3
 
     wait_for(quarrels, "it says so twice more")
-    assert time.monotonic() - began_at >= INSIST_S
+    assert time.monotonic() - began_at >= insist_s
 
 
 def test_a_broker_whose_certificate_expired_is_told(tmp_path: Path, broker_at, link_to, caplog) -> None:

@@ -1,11 +1,13 @@
 """What the daemon tells systemd, over a real socket, and its figures."""
 
 import socket
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from conftest import wait_for
 from edge.health import Counters, Notifier, is_service
 from fakes import ORIGIN
 
@@ -35,6 +37,17 @@ def test_systemd_hears_of_readiness_and_life(tmp_path: Path, monkeypatch: pytest
         time.sleep(0.11)
         notifier.alive()
         assert received(channel) == ["WATCHDOG=1"]
+
+
+def test_a_systemd_that_reads_nothing_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        notifier = Notifier()
+        saying = threading.Thread(target=lambda: [notifier.say("READY=1") for _ in range(5000)], daemon=True)
+        saying.start()
+        wait_for(lambda: not saying.is_alive(), "all is said")
+        assert 0 < len(received(channel)) < 5000
 
 
 def test_without_systemd_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,3 +67,11 @@ def test_topics_have_a_fixed_depth() -> None:
     assert topics.stats == "emotiond/lab-pi/stats"
     assert topics.of_camera("front", "events") == "emotiond/lab-pi/front/events"
     assert topics.command("+") == "emotiond/lab-pi/cmd/+"
+
+
+def test_the_dominant_emotion_is_of_the_largest_face_that_has_one() -> None:
+    near = Reading(track(1, Box(0, 0, 90, 90)), scores(sad=0.6), "sad")
+    far = Reading(track(2, Box(300, 0, 60, 60)), scores(happy=0.99), "happy")
+    nearest = Reading(track(3, Box(100, 0, 120, 120)), scores(fear=0.3), None)
+    message = emotion_message([far, near, nearest], EPOCH, ORIGIN)
+    assert (message["emotion"], message["confidence"], message["faces"]) == ("sad", 0.6, 3)

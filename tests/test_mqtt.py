@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import PATIENCE_S, Broker, Subscriber, free_port, is_open, wait_for
+from conftest import PATIENCE_S, Broker, Subscriber, free_port, is_open, mosquitto, wait_for
 from edge.broker import EmbeddedBroker
 from edge.config import MqttConfig, SpoolConfig
 from edge.connection import Dialer
@@ -342,8 +342,7 @@ def test_a_broker_that_was_silent_for_a_while_is_asked_in_5_again(monkeypatch: p
 
 
 def test_an_embedded_broker_that_dies_is_started_again(link_to, subscribe) -> None:
-    if shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin") is None:
-        pytest.skip("mosquitto is not installed")
+    mosquitto()
     with EmbeddedBroker(free_port()) as broker:
         link = link_to(broker.settings(MqttConfig(retry_min_s=0.1)))
         link.publish(event(1), ORIGIN)
@@ -375,8 +374,8 @@ def test_the_embedded_broker_serves_and_goes(
 ) -> None:
     if kind == "amqtt":
         monkeypatch.setattr(shutil, "which", lambda *a, **k: None)
-    elif shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin") is None:
-        pytest.skip("mosquitto is not installed")
+    else:
+        mosquitto()
     port = free_port()
     with EmbeddedBroker(port) as broker:
         assert broker.kind == kind

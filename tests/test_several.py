@@ -107,6 +107,21 @@ def test_frames_are_shared_fairly_and_one_that_is_not_there_stops_nobody(
     assert "online" not in subscriber.texts("emotiond/pi/lost/status")
 
 
+def test_one_that_cannot_be_read_is_told_and_the_others_go_on_to_their_end(
+    clip_frames: list[np.ndarray], start: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "0.png").write_text("no picture")
+    entries = [entry("damaged", str(damaged)), entry("sound", as_files(tmp_path / "sound", clip_frames[60:90]))]
+    config = tmp_path / "c.yaml"
+    config.write_text(yaml.safe_dump({"cameras": entries, "mqtt": {"broker": None}}))
+    code, out, err = start("run", "--config", str(config), "--events", "-").finish()
+    assert code == 0, err
+    assert [json.loads(line)["camera"] for line in out.splitlines()][:2] == ["sound", "sound"]
+    assert f"{damaged}: no picture in it can be decoded" in err and err.count("the other cameras go on") == 1
+
+
 def test_each_camera_tells_what_it_would_tell_alone(
     clip_frames: list[np.ndarray], start: Callable[..., Daemon], tmp_path: Path
 ) -> None:
@@ -167,7 +182,8 @@ def test_cameras_pause_alone_and_together(
     cameras: tuple[MjpegCamera, MjpegCamera], service, broker: Broker, subscribe
 ) -> None:
     subscriber = subscribe(broker.port)
-    running = service(cameras=[entry("front", cameras[0].url), entry("door", cameras[1].url)])
+    entries = [entry("front", cameras[0].url), entry("door", cameras[1].url)]
+    running = service(cameras=entries)
 
     def are(front: str, door: str) -> None:
         wait_for(
@@ -179,6 +195,8 @@ def test_cameras_pause_alone_and_together(
     are("online", "paused")
     subscriber.publish("emotiond/pi/cmd/pause", "")
     are("paused", "paused")
+    running.reload(cameras=[*entries, entry("yard", cameras[0].url)])
+    wait_for(lambda: status(subscriber, "yard") == "paused", "one that comes to a paused device is paused too")
     subscriber.publish("emotiond/pi/door/pause", "off")
     are("paused", "online")
     subscriber.publish("emotiond/pi/nowhere/pause", "")
@@ -230,9 +248,7 @@ def test_frames_that_come_while_the_process_ends_do_not_abort_it(service) -> Non
         server.mode = "stall"
     time.sleep(0.2)
     running.daemon.process.send_signal(signal.SIGTERM)
-    time.sleep(
-        0.4
-    )  # a stalled read is waited for so long; then they return one after another, in whatever is done last
+    time.sleep(0.4)  # a stalled read is waited for so long; then they return one by one, in whatever is done last
     for server in servers:
         time.sleep(0.02)
         server.mode = "run"

@@ -14,6 +14,7 @@ from edge.config import MqttConfig
 from edge.messages import Topics
 from edge.snapshot import ASKED_FOR_S, Snapshots, as_jpeg
 from fakes import frame
+from mjpeg_server import MjpegCamera
 
 LOOK, SNAPSHOT = "emotiond/pi/camera/look", "emotiond/pi/camera/snapshot"
 CORNERS = {(0, 0): (20, 40, 220), (0, 1): (30, 200, 40), (1, 0): (210, 60, 30), (1, 1): (240, 240, 240)}  # BGR
@@ -137,13 +138,34 @@ def test_pictures_end_when_nobody_asks_any_more_and_wait_for_a_slow_network(cloc
     snapshots.written(1)
     assert snapshots.offer(frame())
     snapshots.send(connection)
-    snapshots.written(2)
-    clock[0] += ASKED_FOR_S - 5
+    clock[0] += 1
+    snapshots.begin(connection)
+    assert snapshots.offer(frame())  # what was on its way went with the connection before
+    snapshots.send(connection)
+    snapshots.written(3)
+    clock[0] += ASKED_FOR_S - 6
     assert not snapshots.offer(frame())
-    assert [topic for topic, _ in connection.sent] == [SNAPSHOT] * 2
+    assert [topic for topic, _ in connection.sent] == [SNAPSHOT] * 3
 
 
 @pytest.mark.parametrize("shape", [(480, 640, 3), (480, 640), (3000, 20, 3), (1, 5000, 3), (16, 16, 3)])
 def test_every_frame_becomes_a_small_picture(shape: tuple[int, ...]) -> None:
     image = cv2.imdecode(np.frombuffer(as_jpeg(np.full(shape, 90, np.uint8), 480), np.uint8), cv2.IMREAD_COLOR)
     assert image.shape[1] == min(480, shape[1])
+
+
+def test_pictures_that_a_reload_allows_have_their_colours(service, broker: Broker, subscribe) -> None:
+    """Without them a camera's frames are grey from where they come."""
+    server, viewer = MjpegCamera([scene()]), subscribe(broker.port)
+    running = service(camera={"source": server.url})
+    wait_for(lambda: "online" in viewer.texts("emotiond/pi/camera/status"), "frames")
+    running.reload(camera={"source": server.url}, mqtt={"snapshots": True, "snapshot_width": 320})
+
+    def arrives() -> bool:
+        viewer.publish(LOOK, "")
+        return bool(pictures(viewer))
+
+    wait_for(arrives, "a picture")
+    assert shows_the_scene(pictures(viewer)[0], 320)
+    running.stop()
+    server.close()

@@ -596,6 +596,60 @@ def mode(path: Path) -> str:
     return oct(path.stat().st_mode & 0o777)
 
 
+def test_the_medium_is_told_to_keep_new_events_and_the_names_of_their_files(
+    tmp_path: Path, open_spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else outlives a power cut."""
+    kept: dict[str, int] = {}  # path to bytes
+
+    def spy(sync: Callable[[int], None]) -> Callable[[int], None]:
+        def called(descriptor: int) -> None:
+            sync(descriptor)
+            kept[str(Path(f"/proc/self/fd/{descriptor}").readlink())] = os.fstat(descriptor).st_size
+
+        return called
+
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, name, spy(getattr(os, name)))
+    spool = open_spool(folder=tmp_path)
+    assert str(tmp_path) in kept
+    spool.append(TOPIC, "x" * 5000)
+    wait_for(lambda: kept.get(f"{tmp_path}/events.db-wal", 0) > 5000, "the event is on the medium")
+
+
+def test_what_is_acknowledged_while_it_is_written_is_not_kept(
+    tmp_path: Path, open_spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = EventFile.add
+
+    def slow(file: EventFile, rows: list[Row]) -> None:
+        add(file, rows)
+        spool.remove(rows[0].number)
+
+    monkeypatch.setattr(EventFile, "add", slow)
+    spool = open_spool(folder=tmp_path)
+    spool.append(TOPIC, "a")
+    spool.flush(10)
+    wait_for(lambda: len(spool) == 0, "it is gone")
+    assert texts(spool) == []
+
+
+def test_what_arrived_is_not_counted_as_pushed_out_by_what_came_later(tmp_path: Path, open_spool) -> None:
+    spool = open_spool(folder=tmp_path, max_events=5, sync_s=60)
+    for number in range(1, 21):
+        spool.append(TOPIC, "a")
+        spool.flush(10)
+        spool.remove(number)
+    assert (len(spool), spool.drops["events_overflowed"]) == (0, 0)
+
+
+def test_a_device_keeps_only_some_megabytes_in_memory_whatever_the_settings_say(open_spool) -> None:
+    spool = open_spool(max_mb=1000)
+    for _ in range(20):
+        spool.append(TOPIC, "x" * 1_000_000)
+    assert (len(spool), spool.drops["events_overflowed"]) == (8, 12)
+
+
 def test_nobody_else_may_read_what_is_kept(tmp_path: Path, lax_umask, open_spool) -> None:
     open_spool(folder=tmp_path / "site/state").append(TOPIC, "who was in view, and when")
     assert {mode(tmp_path / "site"), mode(tmp_path / "site/state")} == {"0o700"}

@@ -21,6 +21,12 @@ def test_a_face_is_reported_once_it_was_found_often_enough() -> None:
     assert ids(tracker, [at(5)], 0.1) == [1]
 
 
+def test_a_face_that_becomes_clear_is_reported_at_once() -> None:
+    tracker = Tracker(SETTINGS.model_copy(update={"confirm_frames": 9, "sure_confidence": 20.0}))
+    assert ids(tracker, [at(0)], 0.0) == []
+    assert ids(tracker, [Face(at(0).box, 25.0)], 0.1) == [1]
+
+
 def test_a_face_that_flickers_is_never_reported() -> None:
     tracker = Tracker(SETTINGS)
     for step in range(10):

@@ -29,15 +29,16 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not instal
 
 
 class Browser:
-    """Chromium, and what its pages complained about."""
+    """Windows of a Chromium, each with cookies and a storage of its own, and what their pages complained about."""
 
-    def __init__(self, driver: Any, *flags: str) -> None:
-        options = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
-        self._browser = driver.chromium.launch(executable_path=CHROMIUM, args=[*options, *flags], timeout=LONG_S * 1000)
+    def __init__(self, chromium: Any) -> None:
+        self._chromium = chromium
+        self._pages: list[Any] = []
         self.complaints: list[str] = []
 
     def page(self, url: str, width: int = 1100) -> Any:
-        page = self._browser.new_page(viewport={"width": width, "height": 800}, accept_downloads=True)
+        page = self._chromium.new_page(viewport={"width": width, "height": 800}, accept_downloads=True)
+        self._pages.append(page)
         page.set_default_timeout(LONG_S * 1000)
         page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
@@ -45,7 +46,13 @@ class Browser:
         return page
 
     def close(self) -> None:
-        self._browser.close()
+        for page in self._pages:
+            page.close()
+
+
+def launch(driver: Any, *flags: str) -> Any:
+    options = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--no-first-run"]
+    return driver.chromium.launch(executable_path=CHROMIUM, args=[*options, *flags], timeout=LONG_S * 1000)
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +61,17 @@ def driver() -> Iterator[Any]:
         yield running
 
 
-@pytest.fixture
-def browser(driver: Any, tmp_path: Path) -> Iterator[Browser]:
-    camera = tmp_path / "camera.y4m"
+@pytest.fixture(scope="module")
+def chromium(driver: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    camera = tmp_path_factory.mktemp("camera") / "camera.y4m"
     write_camera(camera, in_view())
-    browser = Browser(driver, *camera_flags(camera))
+    with launch(driver, *camera_flags(camera)) as running:
+        yield running
+
+
+@pytest.fixture
+def browser(chromium: Any) -> Iterator[Browser]:
+    browser = Browser(chromium)
     yield browser
     browser.close()
 
@@ -72,6 +85,17 @@ def serve(start: Callable[..., Daemon], broker: Broker) -> Callable[..., tuple[s
         return daemon.process.stdout.readline().strip(), daemon
 
     return start_web
+
+
+@pytest.fixture(scope="module")
+def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The port of one that hears of no device, for tests of which none leaves anything there."""
+    broker, port = Broker(tmp_path_factory.mktemp("broker")), free_port()
+    daemon = Daemon("web", "--port", str(port), "--set", "mqtt.broker=127.0.0.1", "--set", f"mqtt.port={broker.port}")
+    daemon.process.stdout.readline()
+    yield port
+    daemon.stop()
+    broker.kill()
 
 
 def faults(page: Any) -> list[str]:
@@ -382,12 +406,8 @@ def test_a_server_that_cannot_read_faces_says_so_and_is_not_asked_again(
     assert page.locator("#try-canvas").is_hidden()
 
 
-def test_a_network_that_cuts_or_swallows_is_told_and_taken_up_again(
-    browser: Browser, serve: Callable[..., Any]
-) -> None:
-    port = free_port()
-    serve(port)
-    proxy = Proxy(port)
+def test_a_network_that_cuts_or_swallows_is_told_and_taken_up_again(browser: Browser, dashboard: int) -> None:
+    proxy = Proxy(dashboard)
     page = browser.page(f"http://127.0.0.1:{proxy.port}/try")
     page.get_by_role("button", name="Start my camera").click()
     for fault in ("refusing", "blackhole"):
@@ -423,9 +443,8 @@ SHOW = """() => {
 }"""
 
 
-def test_a_page_in_the_background_pauses_and_goes_on(browser: Browser, serve: Callable[..., Any]) -> None:
-    url, _ = serve(free_port())
-    page = browser.page(f"{url}try")
+def test_a_page_in_the_background_pauses_and_goes_on(browser: Browser, dashboard: int) -> None:
+    page = browser.page(f"http://127.0.0.1:{dashboard}/try")
     page.get_by_role("button", name="Start my camera").click()
     page.locator("#try-faces caption").nth(1).wait_for()
     page.evaluate(HIDE)
@@ -437,9 +456,8 @@ def test_a_page_in_the_background_pauses_and_goes_on(browser: Browser, serve: Ca
     assert browser.complaints == []
 
 
-def test_a_camera_that_is_taken_away_is_told(browser: Browser, serve: Callable[..., Any]) -> None:
-    url, _ = serve(free_port())
-    page = browser.page(f"{url}try")
+def test_a_camera_that_is_taken_away_is_told(browser: Browser, dashboard: int) -> None:
+    page = browser.page(f"http://127.0.0.1:{dashboard}/try")
     page.evaluate("""() => {
       const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
       navigator.mediaDevices.getUserMedia = async (wish) => (window.camera = await ask(wish));
@@ -452,13 +470,10 @@ def test_a_camera_that_is_taken_away_is_told(browser: Browser, serve: Callable[.
     assert page.locator("#try-canvas").is_hidden()
 
 
-def test_a_camera_that_is_refused_is_explained(driver: Any, serve: Callable[..., Any]) -> None:
-    browser = Browser(driver, "--use-fake-device-for-media-stream", "--deny-permission-prompts")
-    try:
-        url, _ = serve(free_port())
-        page = browser.page(f"{url}try")
+def test_a_camera_that_is_refused_is_explained(driver: Any, dashboard: int) -> None:
+    with launch(driver, "--use-fake-device-for-media-stream", "--deny-permission-prompts") as refusing:
+        browser = Browser(refusing)
+        page = browser.page(f"http://127.0.0.1:{dashboard}/try")
         page.get_by_role("button", name="Start my camera").click()
         page.get_by_text("The camera was refused. Allow it for this page").wait_for()
         assert browser.complaints == []
-    finally:
-        browser.close()
