@@ -1,7 +1,9 @@
 """Opens what a capture thread reads: a webcam, a network stream, a Raspberry Pi's camera module."""
 
 import os
+import re
 import threading
+import time
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,10 +22,11 @@ USUAL_OPTIONS = "rtsp_flags;prefer_tcp"  # OpenCV's own, which the variable repl
 TCP_OPTIONS = f"{USUAL_OPTIONS}|analyzeduration;200000"
 _opening = threading.Lock()  # the options are the process's; OpenCV itself opens one stream after another
 MOTION_JPEG = cv2.VideoWriter.fourcc(*"MJPG")
+STEP_MAX_S = 1.0  # that a stream in pieces may be early or late; more is a gap in it, or another clock
 BY_HAND = 1  # of V4L2's auto_exposure
 EXPOSURE_UNITS_PER_MS = 10  # of V4L2's exposure_time_absolute
 ADVICE = "is it plugged in, free and spelt right?"
-KEY_FRAMES = "are a stream's key frames, or HLS's pieces, further apart than camera.timeout_s?"
+KEY_FRAMES = "are a stream's key frames further apart than camera.timeout_s?"
 
 
 class Capture(Protocol):
@@ -37,6 +40,35 @@ class Capture(Protocol):
 
     def release(self) -> None:
         """Let the camera go."""
+
+
+class PlayedCapture:
+    """A stream that comes in pieces of some seconds (HLS), at its own rate.
+
+    Else a piece would be gone through in a moment, and nothing would come until the next.
+    """
+
+    def __init__(self, stream: cv2.VideoCapture) -> None:
+        self._stream = stream
+        self._began_at = -float("inf")
+
+    def grab(self) -> bool:
+        """Wait until the next frame is due; False if none comes."""
+        if not self._stream.grab():
+            return False
+        position_s, now = self._stream.get(cv2.CAP_PROP_POS_MSEC) / 1000, time.monotonic()
+        if abs(self._began_at + position_s - now) > STEP_MAX_S:
+            self._began_at = now - position_s
+        time.sleep(max(0.0, self._began_at + position_s - now))
+        return True
+
+    def retrieve(self) -> tuple[bool, Any]:
+        """As `Capture`'s."""
+        return self._stream.retrieve()
+
+    def release(self) -> None:
+        """Let the stream go."""
+        self._stream.release()
 
 
 def open_capture(config: CameraConfig, colour: bool) -> Capture:
@@ -53,7 +85,11 @@ def open_capture(config: CameraConfig, colour: bool) -> Capture:
         undecoded = (cv2.CAP_PROP_FORMAT, -1) if network else (cv2.CAP_PROP_CONVERT_RGB, 0)
         if capture.set(*undecoded):
             return JpegCapture(capture)
-    return capture
+    return PlayedCapture(capture) if network and _in_pieces(str(source)) else capture
+
+
+def _in_pieces(url: str) -> bool:
+    return re.split("[?#]", url)[0].lower().endswith(".m3u8")
 
 
 def _open_stream(url: str, timeout_ms: int) -> cv2.VideoCapture:
