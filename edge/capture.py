@@ -17,9 +17,11 @@ from edge.picamera import PiCapture
 
 OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 USUAL_OPTIONS = "rtsp_flags;prefer_tcp"  # OpenCV's own, which the variable replaces
-# A raw H.264 stream tells FFmpeg neither its frame rate nor its length; looking for them for 0.2 s (given in us) and
-# not for 8 s is enough. Others need longer: one that is joined in the middle shows its size with the next key frame.
-TCP_OPTIONS = f"{USUAL_OPTIONS}|analyzeduration;200000"
+# A raw H.264 stream tells FFmpeg neither its frame rate nor its length, RTMP not that no sound will come; looking for them
+# for 0.2 s (given in us) and not for 5 or 8 s is enough. Others need longer: one that is joined in the middle shows its
+# size with the next key frame.
+LONG_LOOKED_AT = ("tcp://", "rtmp://", "rtmps://")
+BRIEFLY = f"{USUAL_OPTIONS}|analyzeduration;200000"
 _opening = threading.Lock()  # the options are the process's; OpenCV itself opens one stream after another
 MOTION_JPEG = cv2.VideoWriter.fourcc(*"MJPG")
 STEP_MAX_S = 1.0  # that a stream in pieces may be early or late; more is a gap in it, or another clock
@@ -96,13 +98,13 @@ def _open_stream(url: str, timeout_ms: int) -> cv2.VideoCapture:
     # Without these, a silent port or a stalled stream blocks for 30 s.
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
     with _opening:
-        is_tcp = url.startswith("tcp://") and os.environ.get(OPTIONS, USUAL_OPTIONS) == USUAL_OPTIONS
+        briefly = url.startswith(LONG_LOOKED_AT) and os.environ.get(OPTIONS, USUAL_OPTIONS) == USUAL_OPTIONS
         try:
-            if is_tcp:  # and nobody has set options of their own
-                os.environ[OPTIONS] = TCP_OPTIONS
+            if briefly:  # and nobody has set options of their own
+                os.environ[OPTIONS] = BRIEFLY
             return _opened(cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits), ADVICE)
         finally:
-            if is_tcp:  # not removed: the C library moves then what others may be reading
+            if briefly:  # not removed: the C library moves then what others may be reading
                 os.environ[OPTIONS] = USUAL_OPTIONS
 
 

@@ -101,6 +101,31 @@ def test_a_stream_in_pieces_is_read_at_its_own_rate(hls: str, broker: Broker, su
 
 
 @pytest.fixture
+def rtmp(standing: list[np.ndarray], tmp_path: Path) -> Iterator[str]:
+    """The address of a live stream without sound."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed (tests/system_packages.sh installs it)")
+    for index, image in enumerate(standing):
+        cv2.imwrite(str(tmp_path / f"f{index:03d}.jpg"), image)
+    url = f"rtmp://127.0.0.1:{free_port()}/live/cam"
+    pictures = ["-re", "-loop", "1", "-framerate", "15", "-i", tmp_path / "f%03d.jpg"]
+    encoded = ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "15", "-pix_fmt", "yuv420p"]
+    command = ["ffmpeg", "-v", "error", *pictures, *encoded, "-f", "flv", "-listen", "1", url]
+    server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    yield url
+    server.kill()
+    server.communicate()
+
+
+def test_an_rtmp_stream_without_sound_is_not_waited_for_until_it_is_lost(rtmp: str, broker, subscribe, start) -> None:
+    subscriber = subscribe(broker.port)
+    daemon = start("run", "--source", rtmp, *plain(broker.port), env={"NOTIFY_SOCKET": "/nowhere"})  # waits for it
+    wait_for(lambda: len(subscriber.texts("emotiond/pi/camera/faces")) > 20, "faces for some seconds")
+    code, _, err = daemon.stop()
+    assert (code, "gives no frames" in err) == (0, False), err
+
+
+@pytest.fixture
 def rtsp(standing: list[np.ndarray], tmp_path: Path, request) -> Iterator[tuple[str, subprocess.Popen]]:
     """The stream's address and its server. A parameter: of so many frames one is a key frame."""
     python = Path("/usr/bin/python3")
