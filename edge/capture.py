@@ -1,13 +1,18 @@
 """Opens what a capture thread reads: a webcam, a network stream, a Raspberry Pi's camera module."""
 
+import contextlib
 import os
+import re
+import socket
 import threading
+import time
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import cv2
 
-from edge.address import camera_number
+from edge.address import camera_number, why_no_host
 from edge.config import CameraConfig
 from edge.errors import CameraError
 from edge.luma import JpegCapture
@@ -15,15 +20,19 @@ from edge.picamera import PiCapture
 
 OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 USUAL_OPTIONS = "rtsp_flags;prefer_tcp"  # OpenCV's own, which the variable replaces
-# A raw H.264 stream tells FFmpeg neither its frame rate nor its length; looking for them for 0.2 s (given in us) and
-# not for 8 s is enough. Others need longer: one that is joined in the middle shows its size with the next key frame.
-TCP_OPTIONS = f"{USUAL_OPTIONS}|analyzeduration;200000"
+# A raw H.264 stream tells FFmpeg neither its frame rate nor its length, RTMP not that no sound will come; looking for
+# them for 0.2 s (given in us) and not for 5 or 8 s is enough. Others need longer: one that is joined in the middle
+# shows its size with the next key frame.
+LONG_LOOKED_AT = ("tcp://", "rtmp://", "rtmps://")
+BRIEFLY = f"{USUAL_OPTIONS}|analyzeduration;200000"
 _opening = threading.Lock()  # the options are the process's; OpenCV itself opens one stream after another
 MOTION_JPEG = cv2.VideoWriter.fourcc(*"MJPG")
+PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
+STEP_MAX_S = 1.0  # that a stream in pieces may be early or late; more is a gap in it, or another clock
 BY_HAND = 1  # of V4L2's auto_exposure
 EXPOSURE_UNITS_PER_MS = 10  # of V4L2's exposure_time_absolute
 ADVICE = "is it plugged in, free and spelt right?"
-KEY_FRAMES = "are a stream's key frames, or HLS's pieces, further apart than camera.timeout_s?"
+KEY_FRAMES = "are a stream's key frames further apart than camera.timeout_s?"
 
 
 class Capture(Protocol):
@@ -37,6 +46,35 @@ class Capture(Protocol):
 
     def release(self) -> None:
         """Let the camera go."""
+
+
+class PlayedCapture:
+    """A stream that comes in pieces of some seconds (HLS), at its own rate.
+
+    Else a piece would be gone through in a moment, and nothing would come until the next.
+    """
+
+    def __init__(self, stream: cv2.VideoCapture) -> None:
+        self._stream = stream
+        self._began_at = -float("inf")
+
+    def grab(self) -> bool:
+        """Wait until the next frame is due; False if none comes."""
+        if not self._stream.grab():
+            return False
+        position_s, now = self._stream.get(cv2.CAP_PROP_POS_MSEC) / 1000, time.monotonic()
+        if abs(self._began_at + position_s - now) > STEP_MAX_S:
+            self._began_at = now - position_s
+        time.sleep(max(0.0, self._began_at + position_s - now))
+        return True
+
+    def retrieve(self) -> tuple[bool, Any]:
+        """As `Capture`'s."""
+        return self._stream.retrieve()
+
+    def release(self) -> None:
+        """Let the stream go."""
+        self._stream.release()
 
 
 def open_capture(config: CameraConfig, colour: bool) -> Capture:
@@ -53,20 +91,25 @@ def open_capture(config: CameraConfig, colour: bool) -> Capture:
         undecoded = (cv2.CAP_PROP_FORMAT, -1) if network else (cv2.CAP_PROP_CONVERT_RGB, 0)
         if capture.set(*undecoded):
             return JpegCapture(capture)
-    return capture
+    return PlayedCapture(capture) if network and _in_pieces(str(source)) else capture
+
+
+def _in_pieces(url: str) -> bool:
+    return re.split("[?#]", url)[0].lower().endswith(".m3u8")
 
 
 def _open_stream(url: str, timeout_ms: int) -> cv2.VideoCapture:
     # Without these, a silent port or a stalled stream blocks for 30 s.
+    _reach(url, timeout_ms / 1000)
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, timeout_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, timeout_ms]
     with _opening:
-        is_tcp = url.startswith("tcp://") and os.environ.get(OPTIONS, USUAL_OPTIONS) == USUAL_OPTIONS
+        briefly = url.startswith(LONG_LOOKED_AT) and os.environ.get(OPTIONS, USUAL_OPTIONS) == USUAL_OPTIONS
         try:
-            if is_tcp:  # and nobody has set options of their own
-                os.environ[OPTIONS] = TCP_OPTIONS
+            if briefly:  # and nobody has set options of their own
+                os.environ[OPTIONS] = BRIEFLY
             return _opened(cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits), ADVICE)
         finally:
-            if is_tcp:  # not removed: the C library moves then what others may be reading
+            if briefly:  # not removed: the C library moves then what others may be reading
                 os.environ[OPTIONS] = USUAL_OPTIONS
 
 
@@ -113,6 +156,32 @@ def _demand(capture: cv2.VideoCapture, config: CameraConfig) -> None:
                 f"does not take an exposure of {config.exposure_ms:g} ms",
                 "see camera.exposure_ms; `v4l2-ctl --list-ctrls` shows what a webcam has",
             )
+
+
+def _reach(url: str, timeout_s: float) -> None:
+    """Raise CameraError where nobody answers: OpenCV opens one stream after another, and all others would wait for it.
+
+    A server that speaks first, or to one reader alone, is not disturbed: only RTSP and HTTP are tried.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port or PORTS.get(parts.scheme, 0)
+    except ValueError:  # FFmpeg may understand it
+        return
+    by_proxy = parts.scheme.startswith("http") and "http_proxy" in os.environ
+    if parts.scheme not in PORTS or not parts.hostname or by_proxy:
+        return
+    try:
+        with socket.create_connection((parts.hostname, port), timeout_s) as connection:
+            if parts.scheme == "rtsp":  # FFmpeg's own first question
+                server = parts.netloc.rpartition("@")[2]
+                connection.sendall(f"OPTIONS rtsp://{server} RTSP/1.0\r\nCSeq: 1\r\n\r\n".encode())
+                with contextlib.suppress(ConnectionError):  # it lives
+                    connection.recv(1)
+    except TimeoutError:
+        raise CameraError("cannot be opened: no answer", ADVICE) from None
+    except (OSError, UnicodeError) as error:
+        raise CameraError(f"cannot be opened: {why_no_host(error)}", ADVICE) from None
 
 
 def _opened(capture: cv2.VideoCapture, advice: str) -> cv2.VideoCapture:

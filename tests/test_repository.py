@@ -46,10 +46,10 @@ def test_the_unit_is_exposed_to_little_and_says_what_it_leaves_open(tmp_path: Pa
         assert name in reasons, f"{name} is left open without a word"
 
 
-def test_the_unit_does_not_restart_on_a_config_error_and_leaves_proc_readable() -> None:
+def test_the_unit_does_not_restart_on_what_the_settings_have_wrong_and_leaves_proc_readable() -> None:
     unit = (ROOT / "systemd/emotiond.service").read_text()
     assert "Type=notify" in unit
-    assert "RestartPreventExitStatus=78" in unit
+    assert "RestartPreventExitStatus=65 66 78" in unit
     assert not re.search("^ProcSubset", unit, re.M)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import yaml
 from test_metrics import read
 
-from conftest import Broker, Daemon, free_port, plain, wait_for
+from conftest import PATIENCE_S, Broker, Daemon, free_port, plain, wait_for
 from mjpeg_server import MjpegCamera
 
 # A camera that is lost is noticed soon; the busiest machine gives a picture within these times.
@@ -256,3 +257,21 @@ def test_frames_that_come_while_the_process_ends_do_not_abort_it(service) -> Non
     for server in servers:
         server.close()
     assert (code, "terminate" in err) == (0, False)
+
+
+def test_a_camera_that_takes_connections_and_says_nothing_keeps_no_other_waiting(
+    camera: MjpegCamera, broker: Broker, subscribe, start, tmp_path: Path
+) -> None:
+    """OpenCV opens one stream after another."""
+    subscriber = subscribe(broker.port)
+    camera.mode = "refuse"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        hung = {"name": "hung", "source": f"rtsp://127.0.0.1:{silent.getsockname()[1]}/cam", "timeout_s": 60}
+        cameras = [hung, {"name": "door", "source": camera.url}]
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump({"cameras": cameras}))
+        start("run", "--config", str(tmp_path / "config.yaml"), *plain(broker.port))
+        silent.settimeout(PATIENCE_S)
+        connection, _ = silent.accept()
+        camera.mode = "run"
+        wait_for(lambda: "online" in subscriber.texts("emotiond/pi/door/status"), "the other is read", 30)
+        connection.close()

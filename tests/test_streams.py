@@ -1,7 +1,9 @@
 """Network cameras: the daemon's process on real streams, with the faults that they have."""
 
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,6 +69,60 @@ def test_a_stream_that_is_not_there_is_named(start) -> None:
     code, _, err = start("run", "--source", url, "--set", "mqtt.broker=null", "--set", "camera.timeout_s=1").finish()
     assert (code, err.count("\n")) == (69, 1)
     assert f"camera.source: {url}: cannot be opened" in err
+
+
+@pytest.fixture
+def hls(standing: list[np.ndarray], tmp_path: Path) -> Iterator[str]:
+    """The address of a live stream of five pieces of 4 s, of which a player takes the last three; no more come."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed (tests/system_packages.sh installs it)")
+    for index, image in enumerate((standing * 3)[:300]):
+        cv2.imwrite(str(tmp_path / f"f{index:03d}.jpg"), image)
+    pieces = ["-f", "hls", "-hls_time", "4", "-hls_flags", "omit_endlist", tmp_path / "live.m3u8"]
+    encoded = ["-c:v", "libx264", "-preset", "ultrafast", "-g", "60", "-pix_fmt", "yuv420p"]
+    command = ["ffmpeg", "-v", "error", "-framerate", "15", "-i", tmp_path / "f%03d.jpg", *encoded, *pieces]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    port = free_port()
+    serve = [sys.executable, "-m", "http.server", str(port), "--bind", "127.0.0.1", "--directory", tmp_path]
+    server = subprocess.Popen(serve, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(lambda: is_open(port), "the web server listens")
+    yield f"http://127.0.0.1:{port}/live.m3u8"
+    server.kill()
+    server.communicate()
+
+
+def test_a_stream_in_pieces_is_read_at_its_own_rate(hls: str, broker: Broker, subscribe, start) -> None:
+    """Else a piece is gone through in a moment, and nothing comes until the next."""
+    subscriber = subscribe(broker.port)
+    daemon = start("run", "--source", hls, *plain(broker.port))
+    wait_for(lambda: len(subscriber.texts("emotiond/pi/camera/faces")) > 20, "faces for some seconds")
+    code, _, err = daemon.stop()
+    assert (code, "gives no frames" in err) == (0, False), err
+
+
+@pytest.fixture
+def rtmp(standing: list[np.ndarray], tmp_path: Path) -> Iterator[str]:
+    """The address of a live stream without sound."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed (tests/system_packages.sh installs it)")
+    for index, image in enumerate(standing):
+        cv2.imwrite(str(tmp_path / f"f{index:03d}.jpg"), image)
+    url = f"rtmp://127.0.0.1:{free_port()}/live/cam"
+    pictures = ["-re", "-loop", "1", "-framerate", "15", "-i", tmp_path / "f%03d.jpg"]
+    encoded = ["-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "15", "-pix_fmt", "yuv420p"]
+    command = ["ffmpeg", "-v", "error", *pictures, *encoded, "-f", "flv", "-listen", "1", url]
+    server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    yield url
+    server.kill()
+    server.communicate()
+
+
+def test_an_rtmp_stream_without_sound_is_not_waited_for_until_it_is_lost(rtmp: str, broker, subscribe, start) -> None:
+    subscriber = subscribe(broker.port)
+    daemon = start("run", "--source", rtmp, *plain(broker.port), env={"NOTIFY_SOCKET": "/nowhere"})  # waits for it
+    wait_for(lambda: len(subscriber.texts("emotiond/pi/camera/faces")) > 20, "faces for some seconds")
+    code, _, err = daemon.stop()
+    assert (code, "gives no frames" in err) == (0, False), err
 
 
 @pytest.fixture

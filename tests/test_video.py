@@ -305,14 +305,12 @@ def test_a_damaged_video_goes_on_behind_the_damage(tmp_path: Path, video: Path) 
     ("arguments", "code", "said"),
     [
         ([""], 2, "IN: is empty; name a video file or a folder of pictures"),
-        (
-            ["pipe.mkv"],
-            66,
-            "camera.source: pipe.mkv: neither a file nor a folder; what comes through a pipe must be saved",
-        ),
-        (["missing.mkv"], 66, "camera.source: missing.mkv: no such file"),
-        (["text.mkv"], 65, "camera.source: text.mkv: not a video that OpenCV can read"),
-        (["empty.mkv"], 65, "camera.source: empty.mkv: not a video that OpenCV can read"),
+        (["pipe.mkv"], 66, "pipe.mkv: neither a file nor a folder; what comes through a pipe must be saved"),
+        (["missing.mkv"], 66, "missing.mkv: no such file"),
+        (["none/*.png"], 66, "none/*.png: No such file"),
+        (["text.png"], 65, "text.png: no picture in it can be decoded"),
+        (["text.mkv"], 65, "text.mkv: not a video that OpenCV can read"),
+        (["empty.mkv"], 65, "empty.mkv: not a video that OpenCV can read"),
         (["rtsp://me:word@127.0.0.1/x"], 2, "rtsp://127.0.0.1/x: does not end; emotiond video is for files"),
         (["0"], 2, "0: does not end, being a webcam's number"),
         (["2024"], 2, "2024: does not end, being a webcam's number; a file or folder of this name is ./2024"),
@@ -321,7 +319,7 @@ def test_a_damaged_video_goes_on_behind_the_damage(tmp_path: Path, video: Path) 
             2,
             "lat\\udce9.mkv: is no Unicode, as the name of what is read must be; rename",
         ),
-        (["\x1b[2Jmissing.mkv"], 66, "camera.source: �[2Jmissing.mkv: no such file"),
+        (["\x1b[2Jmissing.mkv"], 66, "�[2Jmissing.mkv: no such file"),
         (["builtin", "--output-video", "x.txt"], 2, "--output-video x.txt: must end in .mp4"),
         (["builtin", "--output-video", "none/x.mp4"], 74, "none/x.mp4: No such file or directory"),
         (["builtin", "--output-csv", "/dev/full"], 74, "/dev/full: No space left on device"),
@@ -350,7 +348,7 @@ def test_a_damaged_video_goes_on_behind_the_damage(tmp_path: Path, video: Path) 
     ],
 )
 def test_what_cannot_be_done_is_one_line(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
-    for name in ("text.mkv", "text.csv", "text-events.csv"):
+    for name in ("text.mkv", "text.png", "text.csv", "text-events.csv"):
         (tmp_path / name).write_text("this is no video\n" * 50)
     (tmp_path / "empty.mkv").touch()
     os.mkfifo(tmp_path / "pipe.mkv")
