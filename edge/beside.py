@@ -12,6 +12,8 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+NOT_THERE = 127  # as shells say it of a program
+
 
 def long_turns() -> None:
     """Ask for longer turns on the cores, for this thread and those that it starts: sched(7), SCHED_BATCH.
@@ -57,32 +59,51 @@ class _Bounded(Generic[T]):
 
 
 class Asked:
-    """A program that is asked for what it writes to standard output, while other work goes on.
+    """A program that is asked for what it writes to standard output, from `start` on, while other work goes on.
 
-    Raises OSError where it cannot be started.
+    It is started on a thread of its own, where no signal raises anything between its start and what may `end` it.
     """
 
     def __init__(self, command: Sequence[str]) -> None:
-        self._child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            errors="replace",
-            start_new_session=True,  # it may be a script, and what that starts ends with it
-        )
+        self._command = command
+        self._child: subprocess.Popen[str] | None = None
+        self._answer = (NOT_THERE, "")
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, name="asked", daemon=True)
+
+    def start(self) -> None:
+        """Ask."""
+        self._thread.start()
 
     def answer(self) -> tuple[int, str]:
-        """Its exit code and what it wrote, once it has ended."""
-        written, _ = self._child.communicate()
-        return self._child.returncode, written
+        """Its exit code, `NOT_THERE` where it could not be started, and what it wrote, once it has ended."""
+        self._thread.join()
+        return self._answer
 
     def end(self) -> None:
         """Wait for it no longer; an `answer` that is waited for on another thread comes at once."""
-        if self._child.poll() is None:
+        self._ended = True
+        if (child := self._child) is not None and child.poll() is None:
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._child.pid, signal.SIGKILL)
+                os.killpg(child.pid, signal.SIGKILL)
+
+    def _run(self) -> None:
+        try:
+            self._child = subprocess.Popen(
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                errors="replace",
+                start_new_session=True,  # it may be a script, and what that starts ends with it
+            )
+        except OSError:
+            return
+        if self._ended:
+            self.end()
+        written, _ = self._child.communicate()
+        self._answer = self._child.returncode, written
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from edge.beside import Asked
+from edge.beside import NOT_THERE, Asked
 from edge.videofile import is_whole
 
 COMMAND = ("ffmpeg", "-v", "error", "-nostdin", "-y")
@@ -16,15 +16,15 @@ COPIED = ("-c:a", "copy")
 ENCODED = ("-c:a", "aac", "-af", "aresample=async=1:first_pts=0")  # for containers that do not take its kind; no gaps
 
 
-def add(copy: Path, original: Path, asked: Asked | None, frames: int, fps: float) -> str:
+def add(copy: Path, original: Path, asked: Asked, frames: int, fps: float) -> str:
     """Put the sound of a video file into its finished copy; returns what there is to say of it, "" where it has none.
 
-    asked: what `ask_first_of_each` gave for the original. frames, fps: of the copy, whose first picture is the first of
-    the original that can be decoded. Whatever goes wrong, the copy stays as it was.
+    asked: what `asked_for_streams` gave for the original, started. frames, fps: of the copy, whose first picture is the
+    first of the original that can be decoded. Whatever goes wrong, the copy stays as it was.
     """
-    if asked is None:
+    code, streams = asked.answer()
+    if code == NOT_THERE:
         return " without sound (the program ffmpeg would add it)"
-    _, streams = asked.answer()
     if "#media_type 1: audio" not in streams:
         return ""
     first_picture = re.search(r"^0, *-?\d+, *(-?\d+)", streams, re.MULTILINE)
@@ -33,13 +33,11 @@ def add(copy: Path, original: Path, asked: Asked | None, frames: int, fps: float
     return _join(Path(os.path.realpath(copy)), original, int(first_picture[1]) / 1000, frames, fps)
 
 
-def ask_first_of_each(original: Path) -> Asked | None:
-    """What kinds of streams there are, and when the first picture comes, in ms from the file's beginning.
+def asked_for_streams(original: Path) -> Asked:
+    """The program ffmpeg, to be asked for the first of each stream.
 
-    None where the program is not there.
+    It tells what kinds there are, and when the first picture comes, in ms from the file's beginning.
     """
-    if shutil.which(COMMAND[0]) is None:
-        return None
     # The sound may begin long before the first picture that can be decoded, as in a recording joined in the middle.
     picture = ("-map", "0:V:0", "-frames:v", "1", "-enc_time_base", "1/1000")
     sound = ("-map", "0:a?", "-frames:a", "1", "-c:a", "copy")

@@ -27,7 +27,7 @@ from edge.output import Progress, Table, write_picture
 from edge.pipeline import FrameSource, Sight
 from edge.records import Event, Frame, Reading
 from edge.timeline import Timeline
-from edge.videofile import VideoFile, ask_ffmpeg
+from edge.videofile import VideoFile, asked_for_h264
 
 LIPS_S = 0.05  # that a copy's pictures may be early or late, which nobody sees in a speaker
 WAITING_BYTES = 2**25  # of frames that wait to be drawn: packing goes on while the loop waits for a sweep
@@ -79,6 +79,8 @@ def run(config: Config, outputs: Outputs, bars: bool = True, settings: Path | No
         tables = stack.enter_context(_Tables(outputs.csv)) if outputs.csv else None
         original = _video_file(source_name)
         copy = stack.enter_context(_Copy(outputs.video, fps, bars, original)) if outputs.video else None
+        if copy is not None:
+            copy.ask()
         pipeline = build_pipeline(config, stack.enter_context(build_search(config)), classifier)
         stack.callback(progress.clear)
         for frame in _frames(source):
@@ -118,9 +120,9 @@ class _Copy:
     def __init__(self, path: Path, fps: float, bars: bool, original: Path | None) -> None:
         self._path, self._fps, self._bars, self._original = path, fps, bars, original
         self._stack = ExitStack()
-        # Each start of the program takes a tenth of a second: beside the first frames instead of before and after all.
-        self._probe = ask_ffmpeg()
-        self._streams = sound.ask_first_of_each(original) if original is not None else None
+        self._probe = asked_for_h264()
+        self._streams = sound.asked_for_streams(original) if original is not None else None
+        self._inquiries = [inquiry for inquiry in (self._probe, self._streams) if inquiry is not None]
         self._files = self._stack.enter_context(ExitStack())
         self._behind: Behind[Sight] | None = None
         self._slack = max(1, round(LIPS_S * fps))  # frames
@@ -148,14 +150,18 @@ class _Copy:
         return self._file.codec if self._file is not None else ""
 
     def _add_sound(self) -> str:
-        if self._original is None or self._file is None or not self._path.is_file():
+        if self._original is None or self._streams is None or self._file is None or not self._path.is_file():
             return ""
         return sound.add(self._path, self._original, self._streams, self._file.frames, self._fps)
 
+    def ask(self) -> None:
+        """Begin to ask ffmpeg: each start takes a tenth of a second, and lies beside the first frames so."""
+        for inquiry in self._inquiries:
+            inquiry.start()
+
     def _end_inquiries(self) -> None:
-        for asked in (self._probe, self._streams):
-            if asked is not None:
-                asked.end()
+        for inquiry in self._inquiries:
+            inquiry.end()
 
     def add(self, sight: Sight) -> None:
         """Append what one frame showed."""

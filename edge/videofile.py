@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Protocol
@@ -40,10 +39,10 @@ class VideoFile:
     Its name must end in one of `SUFFIXES`. `codec` says what was taken, `frames` how many were written. Raises OSError,
     with the name in it, when it cannot be written.
 
-    probe: what `ask_ffmpeg` gave; its answer is waited for only where OpenCV makes no H.264.
+    probe: what `asked_for_h264` gave, started; its answer is waited for only where OpenCV makes no H.264.
     """
 
-    def __init__(self, path: Path, fps: float, size: tuple[int, int], probe: Asked | None) -> None:
+    def __init__(self, path: Path, fps: float, size: tuple[int, int], probe: Asked) -> None:
         self._path, self.size = path, size
         self.frames = 0
         path.open("wb").close()  # OpenCV would not say why it cannot
@@ -141,11 +140,11 @@ class _FfmpegProgram:
         return (lines[-1].rpartition(": ")[2] if lines else "ffmpeg failed") if self._child.wait() else ""
 
 
-def _open_encoder(path: Path, fps: float, size: tuple[int, int], probe: Asked | None) -> tuple[str, _Encoder]:
+def _open_encoder(path: Path, fps: float, size: tuple[int, int], probe: Asked) -> tuple[str, _Encoder]:
     own = _OpenCv(path, fps, size, "avc1")
     if own.is_open:
         return "H.264", own
-    if probe is not None and probe.answer()[0] == 0:
+    if probe.answer()[0] == 0:
         return "H.264", _FfmpegProgram(path, fps, size)
     fallback = _OpenCv(path, _rate_for_mpeg4(fps), size, "mp4v")
     if not fallback.is_open:
@@ -157,6 +156,6 @@ def _rate_for_mpeg4(fps: float) -> float:
     return next((rate for digits in (3, 2, 1) if (rate := round(fps, digits)) * 10**digits <= MPEG4_UNITS_MAX), fps)
 
 
-def ask_ffmpeg() -> Asked | None:
-    """Whether the program makes H.264: then it exits with 0. None where it is not there."""
-    return Asked(PROBE) if shutil.which(PROBE[0]) else None
+def asked_for_h264() -> Asked:
+    """The program ffmpeg, to be asked whether it makes H.264: then it exits with 0."""
+    return Asked(PROBE)

@@ -25,7 +25,7 @@ from conftest import ROOT, as_ordinary_user, wait_for
 from edge.draw import COLOURS
 from edge.output import Progress
 from edge.video import EVENTS_HEADER, FACES_HEADER
-from edge.videofile import VideoFile, ask_ffmpeg
+from edge.videofile import VideoFile, asked_for_h264
 
 PROGRESS = re.compile(r"/s(, \d+:\d\d left)?$")
 
@@ -268,7 +268,9 @@ def test_without_h264_a_rate_of_many_digits_is_no_obstacle(tmp_path: Path, clip_
 
 def test_a_copy_may_have_a_colon_in_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with VideoFile(Path("a:1.mp4"), 15.0, (64, 48), ask_ffmpeg()) as file:
+    probe = asked_for_h264()
+    probe.start()
+    with VideoFile(Path("a:1.mp4"), 15.0, (64, 48), probe) as file:
         for _ in range(5):
             file.write(np.zeros((48, 64, 3), np.uint8))
     assert Path("a:1.mp4").stat().st_size > 0
