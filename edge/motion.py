@@ -15,7 +15,9 @@ CELL_CHANGE = 6  # grey levels of a cell's mean; the noise of a webcam is averag
 STILL_CELLS = 2  # so many changed cells are no motion yet: a flickering lamp, a clock
 
 LOOK_SIDE = 24  # px; what the cascade sees of a face
-LOOK_CHANGE = 4.0  # grey levels on average: a face that moves by more than a hundredth of its side is seldom below
+# Grey levels on average. Faces of the test clips that look alike by this have moved by a hundredth of their side on
+# average, no more than their boxes jitter.
+LOOK_CHANGE = 4.0
 
 Cells = npt.NDArray[np.uint8]
 
