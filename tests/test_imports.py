@@ -26,7 +26,7 @@ LAYERS = [
     {"luma", "haar", "mtcnn", "classifier", "sinks", "mqtt", "broker", "health", "watch"}
     | {"draw", "output", "videofile", "metrics"},
     {"capture", "files", "golden", "channel", "forget", "timeline", "sound", "fleet_devices", "fleet_reader"},
-    {"camera", "places"},
+    {"camera", "places", "videocopy"},
     {"loop", "app", "plan"},
     {"daemon"},
     {"check", "stills", "fleet", "bundle", "video", "preview", "web"},
