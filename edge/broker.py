@@ -112,17 +112,15 @@ def _start_mosquitto(program: str, port: int) -> Started:
     folder = _folder_with_config(port)
     watcher = _watcher(folder)
     child = subprocess.Popen(
-        [program, "-c", str(folder / CONFIG)],
+        # The watcher is told its number before there is a broker.
+        ["sh", "-c", 'echo $$; exec "$@" >/dev/null', "sh", program, "-c", str(folder / CONFIG)],
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+        stdout=watcher.stdin,
         stderr=subprocess.PIPE,
         text=True,
         env={name: value for name, value in os.environ.items() if name != "NOTIFY_SOCKET"},  # it would answer systemd
         start_new_session=True,  # Ctrl-C ends the daemon first, which then says `stopped` through this broker
     )
-    assert watcher.stdin is not None
-    watcher.stdin.write(f"{child.pid}\n")
-    watcher.stdin.flush()
 
     def alive() -> bool:
         return child.poll() is None

@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from conftest import ROOT, Broker, Daemon, free_port, is_open, plain, wait_for
+from conftest import ROOT, Broker, Daemon, free_port, is_open, mosquitto, plain, wait_for
 from edge.classifier import TfliteClassifier
 from edge.config import Config
 from edge.daemon import run
@@ -369,6 +369,24 @@ def test_sigterm_is_obeyed_while_the_first_frame_is_waited_for(start) -> None:
         peer, _ = silent.accept()
         with peer:
             assert daemon.stop()[0] == 0
+
+
+def test_kill_9_while_the_embedded_broker_starts_leaves_nothing_either(tmp_path: Path) -> None:
+    program, port = mosquitto(), free_port()
+    code = (
+        "import os, signal, subprocess\n"
+        "from edge.broker import EmbeddedBroker\n"
+        "start = subprocess.Popen.__init__\n"
+        "def killed(self, command, **options):\n"
+        "    start(self, command, **options)\n"
+        f"    if {program!r} in command: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "subprocess.Popen.__init__ = killed\n"
+        f"EmbeddedBroker({port}).__enter__()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert done.returncode == -signal.SIGKILL
+    wait_for(lambda: list(tmp_path.iterdir()) == [], "its files are gone")
+    wait_for(lambda: not is_open(port), "the embedded broker is gone")
 
 
 def test_kill_9_takes_the_embedded_broker_and_its_files_with_it(start, tmp_path: Path) -> None:
