@@ -197,6 +197,17 @@ def test_a_damaged_file_is_put_aside_and_the_dashboard_starts(
     assert sqlite3.connect(path).execute("SELECT COUNT(*) FROM bins").fetchone() == (0,)
 
 
+def test_sigterm_while_it_starts_ends_it_without_a_word(start: Callable[..., Daemon], broker: Broker) -> None:
+    options = ["--set", "mqtt.broker=127.0.0.1", "--set", f"mqtt.port={broker.port}"]
+    for _ in range(3):
+        web = start("web", "--port", str(free_port()), *options)
+        assert web.process.stdout is not None
+        assert web.process.stdout.readline().startswith("http://")
+        web.process.terminate()
+        code, _, log = web.finish(LONG_S)
+        assert (code, log) == (0, "")
+
+
 def test_nobody_else_may_read_it(tmp_path: Path, lax_umask) -> None:
     path = tmp_path / "history.sqlite"
     for _ in range(2):

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import re
+import signal
 import socket
 import time
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from nicegui import ui
 
 from edge.address import why_no_host
 from edge.config import Config, MqttConfig, read_password
+from edge.console import interrupt
 from edge.errors import ConfigError, ServiceUnavailableError, UsageError
 from edge.watch import Subscriber
 from edge.web import historyfile, pages, tryit
@@ -138,6 +140,11 @@ def run(config: Config, listening: Listening) -> None:
     )
     host = f"[{listening.host}]" if ":" in listening.host else listening.host
     history = historyfile.kept(listening.history or historyfile.default_path(), fleet)
+    server = uvicorn.Server(settings)
     with listener, history, subscriber, contextlib.suppress(KeyboardInterrupt):
+        # Its own way to end, from now on: an exception while it starts would come out as another, or not at all.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is interrupt:
+                signal.signal(number, server.handle_exit)
         print(f"http://{host}:{listener.getsockname()[1]}/", flush=True)  # noqa: T201
-        uvicorn.Server(settings).run(sockets=[listener])
+        server.run(sockets=[listener])
