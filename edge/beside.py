@@ -28,7 +28,7 @@ def long_turns() -> None:
 class _Bounded(Generic[T]):
     """A queue of at most so many items, of which `put` waits for room and `get` for an item.
 
-    In place of queue.Queue, whose steps are Python's: with them a stage's work on a frame takes a hundredth longer.
+    In place of queue.Queue, whose steps are Python's: with them an annotated copy takes a hundredth longer.
     """
 
     def __init__(self, room: int) -> None:

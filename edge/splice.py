@@ -1,6 +1,6 @@
 """Puts pictures into a pipe without copying them: it holds the very memory that they were made in. See vmsplice(2).
 
-Copying into a pipe, and the pages that it takes for that, are a twentieth of what an annotated copy of a video costs.
+Copying into a pipe, and the pages that it takes for that, are 3 to 4 % of the processor time of an annotated copy.
 """
 
 import contextlib
