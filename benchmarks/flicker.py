@@ -14,15 +14,18 @@ from benchmarks.measure import ratio, stamp
 from edge.classifier import TfliteClassifier
 from edge.config import Config
 from edge.labels import EMOTIONS
-from edge.pipeline import READ_EARLY
+from edge.pipeline import Pipeline
 from edge.policy import EmotionPolicy
 from edge.preprocess import FACE_SIZE, crop_face
-from edge.records import Box, Frame, Scores, Track
+from edge.records import Box, Face, Frame, Scores
+from edge.tracker import Tracker
 
 FPS = 30.0
 BEFORE_S, AFTER_S = 3.0, 4.0  # of one expression, then of another one
 PAIRS_PER_CHANGE = 4
 SHIFT_PX = 1.5  # of 48; how far a crop wanders from frame to frame, as Haar boxes do
+BLANK = np.zeros((16, 16), np.uint8)
+EPOCH = datetime(2026, 1, 1, tzinfo=timezone.utc)
 SURE = 0.6  # a face whose own picture is this clear stands for its emotion
 
 
@@ -162,17 +165,29 @@ def _delays(config: Config, sequences: Sequence[Sequence_]) -> dict[str, Any]:
     }
 
 
+class _Script:
+    """One face that stays where it is, and the scores that the network has for it in each frame."""
+
+    moved = True
+
+    def __init__(self, scores: Sequence[Scores]) -> None:
+        self._scores, self._frames = scores, 0
+
+    def find(self, frame: Frame, known: Sequence[Box]) -> list[Face]:
+        self._frames += 1
+        return [Face(Box(0, 0, *BLANK.shape), math.inf)]
+
+    def clear(self) -> None:
+        pass
+
+    def classify(self, crops: Sequence[np.ndarray]) -> list[Scores]:
+        return [self._scores[self._frames - 1] for _ in crops]
+
+
 def _told(config: Config, scores: Sequence[Scores]) -> list[str | None]:
     """The stable emotion after every frame."""
-    policy = EmotionPolicy(config.emotion)
-    blank, began_at = np.zeros((16, 16), np.uint8), datetime(2026, 1, 1, tzinfo=timezone.utc)
-    told, read_at, seen = [], -math.inf, scores[0]
-    for index, single in enumerate(scores):
-        at = index / FPS
-        if at - read_at >= READ_EARLY / config.emotion.reads_per_s:  # between two readings the scores hold
-            seen, read_at = single, at
-        frame = Frame(blank, index, at, began_at + timedelta(seconds=at), media_time=at)
-        track = Track(1, Box(0, 0, 16, 16), age=index + 1, missed=0)
-        readings, _ = policy.update([track], [seen], frame)
-        told.append(readings[0].emotion)
-    return told
+    script, tracker, policy = _Script(scores), Tracker(config.tracker), EmotionPolicy(config.emotion)
+    pipeline = Pipeline(script, tracker, script, policy, config.emotion.reads_per_s)
+    times = [index / FPS for index in range(len(scores))]
+    frames = [Frame(BLANK, index, at, EPOCH + timedelta(seconds=at), at) for index, at in enumerate(times)]
+    return [pipeline.step(frame).readings[0].emotion for frame in frames]

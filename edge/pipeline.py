@@ -14,6 +14,8 @@ from edge.records import Box, Event, Face, Frame, Reading, Scores, Track
 from edge.tracker import Tracker
 
 STILL_READ_EVERY_S = 0.5  # of a face in a picture that does not change
+STEADY_RARER = 2  # a face whose last two readings say the same is read so much more rarely
+SAME_READING = 0.1  # of probability, that each emotion's may be off in another reading that says the same
 READ_EARLY = 0.9  # of the time between two readings, so that frames at exactly this rate are all read
 
 
@@ -95,8 +97,9 @@ class Sight:
 class Pipeline:
     """One camera's way from frame to events; holds what is known of its faces.
 
-    reads_per_s: each face is read so often at most; its scores hold until it is read again. Emotions change more
-    slowly than frames come, and where nothing moves, hardly: there it is read again only lest a small change be missed.
+    reads_per_s: each face is read so often at most, half as often while it shows the same; its scores hold until it is
+    read again. Emotions change more slowly than frames come, and where nothing moves, hardly: there it is read again
+    only lest a small change be missed.
     """
 
     def __init__(
@@ -127,15 +130,26 @@ class Pipeline:
         return None if self._last_frame is None else Sight(self._last_frame, [], self._end(self._last_frame))
 
     def _read(self, tracks: Sequence[Track], frame: Frame) -> list[Scores | None]:
-        """The scores of each track, None for one that is not in the frame; all that are due are read in one go."""
+        """The scores of each track, None for one that is not due; all that are due are read in one go."""
         at = frame.media_time
-        every_s = self._read_every_s if self._search.moved else max(STILL_READ_EVERY_S, self._read_every_s)
         visible = [track for track in tracks if track.missed == 0]
-        due = [t for t in visible if t.id not in self._reads or at - self._reads[t.id].at >= every_s]
+        due = [track for track in visible if self._is_due(track, at)]
         new = self._classifier.classify([crop_face(frame.image, track.box) for track in due])
-        self._reads |= {track.id: _Read(at, scores) for track, scores in zip(due, new, strict=True)}
-        self._reads = {track.id: self._reads[track.id] for track in tracks if track.id in self._reads}
-        return [self._reads[track.id].scores if track.missed == 0 else None for track in tracks]
+        read = {track.id: self._next_read(track, at, scores) for track, scores in zip(due, new, strict=True)}
+        self._reads = {track.id: self._reads[track.id] for track in tracks if track.id in self._reads} | read
+        return [read[track.id].scores if track.id in read else None for track in tracks]
+
+    def _is_due(self, track: Track, at: float) -> bool:
+        read = self._reads.get(track.id)
+        if read is None:
+            return True
+        every_s = self._read_every_s * (STEADY_RARER if read.steady else 1)
+        return at - read.at >= (every_s if self._search.moved else max(STILL_READ_EVERY_S, every_s))
+
+    def _next_read(self, track: Track, at: float, scores: Scores) -> "_Read":
+        before = self._reads.get(track.id)
+        steady = before is not None and bool(np.abs(scores.values - before.scores.values).max() < SAME_READING)
+        return _Read(at, scores, steady)
 
     def _end(self, frame: Frame) -> list[Event]:
         """End all faces, which `frame` was the last to show."""
@@ -150,3 +164,5 @@ class Pipeline:
 class _Read:
     at: float
     scores: Scores
+    steady: bool
+    """Whether it says what the one before said."""

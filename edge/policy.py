@@ -42,7 +42,7 @@ class EmotionPolicy:
     def update(
         self, tracks: Sequence[Track], scores: Sequence[Scores | None], frame: Frame
     ) -> tuple[list[Reading], list[Event]]:
-        """Take the scores of this frame's tracks (None for one that was not seen in it).
+        """Take the scores of this frame's tracks (None for one that was not read in it: what it showed last holds).
 
         Returns how every face stands now, and what changed, in the order of the tracks; ends come last.
         """
@@ -67,7 +67,7 @@ class EmotionPolicy:
         if seen is not None:
             self._smooth(memory, seen, frame.media_time)
         previous = memory.reading.emotion
-        emotion = self._stable_emotion(memory, frame.media_time) if seen is not None else previous
+        emotion = self._stable_emotion(memory, frame.media_time) if track.missed == 0 else previous
         memory.reading = Reading(track, Scores(memory.smoothed), emotion)
         return [_event("update", memory, previous, frame)] if emotion != previous else []
 

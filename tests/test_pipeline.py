@@ -1,9 +1,11 @@
 """From frames to events, with a scripted search."""
 
+import numpy as np
+
 from edge.config import EmotionConfig, TrackerConfig
 from edge.pipeline import Pipeline
 from edge.policy import EmotionPolicy
-from edge.records import Box
+from edge.records import Box, Scores
 from edge.tracker import Tracker
 from fakes import ConstantClassifier, ScriptedSearch, frame, scores
 
@@ -53,11 +55,28 @@ def test_finish_ends_every_face() -> None:
     assert sight.readings == []
 
 
+class ChangingClassifier(ConstantClassifier):
+    """Sees something else each time."""
+
+    def classify(self, crops: list[np.ndarray]) -> list[Scores]:
+        seen = scores(happy=0.8) if len(self.crops) % 2 else scores(happy=0.6)
+        self.crops += crops
+        return [seen] * len(crops)
+
+
 def test_a_face_is_read_so_often_at_most_and_its_scores_hold_between() -> None:
-    classifier = ConstantClassifier(scores(happy=0.8))
+    classifier = ChangingClassifier(scores(happy=0.8))
     pipeline = build(ScriptedSearch(*[[LEFT]] * 31), classifier)
     told = [e.type for step in range(31) for e in pipeline.step(frame(step / 30, step)).events]
     assert len(classifier.crops) == 10
+    assert told == ["new", "update"]
+
+
+def test_a_face_that_shows_the_same_again_is_read_half_as_often() -> None:
+    classifier = ConstantClassifier(scores(happy=0.8))
+    pipeline = build(ScriptedSearch(*[[LEFT]] * 32), classifier)
+    told = [e.type for step in range(32) for e in pipeline.step(frame(step / 30, step)).events]
+    assert len(classifier.crops) == 2 + 4  # in the second frame, three later, and in every sixth from then on
     assert told == ["new", "update"]
 
 

@@ -61,6 +61,27 @@ def test_scores_are_smoothed_by_time_not_by_frames() -> None:
     assert abs(after_one_second(10) - (0.9 - (0.9 - 0.1 / 6) * 2.718281828**-2)) < 0.002
 
 
+def test_what_was_read_holds_until_the_next_reading_which_counts_for_all_of_the_time_since() -> None:
+    def read(held: int) -> float:
+        policy = EmotionPolicy(EmotionConfig(smoothing_s=0.5))
+        policy.update([track()], [SAD], frame(0.0))
+        for step in range(1, held + 1):
+            readings, _ = policy.update([track()], [None], frame(step / 10))
+            assert readings[0].scores.as_dict() == SAD.as_dict()
+        readings, _ = policy.update([track()], [HAPPY], frame((held + 1) / 10))
+        return readings[0].scores.as_dict()["happy"]
+
+    assert read(0) < read(1) < read(5)
+
+
+def test_the_dwell_time_ends_between_readings_too_but_not_while_a_face_is_missed() -> None:
+    for missed, told in ((0, ["update"]), (1, [])):
+        policy = EmotionPolicy(SETTINGS)
+        play(policy, HAPPY, None, None, None, None, None)
+        _, events = policy.update([track(missed=missed)], [None], frame(0.65))
+        assert [event.type for event in events] == told
+
+
 def test_a_coasting_face_is_not_read_and_one_that_is_gone_ends() -> None:
     policy = EmotionPolicy(SETTINGS)
     play(policy, *[HAPPY] * 8)
