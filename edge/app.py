@@ -2,9 +2,9 @@
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import cv2
@@ -13,7 +13,7 @@ from typing_extensions import assert_never
 from edge.camera import LiveSource, is_live
 from edge.classifier import TfliteClassifier, network_of
 from edge.config import CameraConfig, Config, DetectorConfig, HaarConfig, MtcnnConfig
-from edge.errors import ConfigError, EmotiondError
+from edge.errors import ConfigError, naming
 from edge.files import open_file
 from edge.haar import HaarDetector, HaarFollower
 from edge.mtcnn import MtcnnDetector
@@ -65,14 +65,9 @@ def sees_colour(config: Config) -> bool:
     return config.mqtt.snapshots or not isinstance(config.detector, HaarConfig)
 
 
-@contextmanager
-def naming_source(config: Config, camera: str) -> Iterator[None]:
+def naming_source(config: Config, camera: str) -> AbstractContextManager[None]:
     """Lets errors about a camera's source name its key as it stands in the settings."""
-    try:
-        yield
-    except EmotiondError as error:
-        key = "camera.source" if config.cameras is None else f"cameras.{camera}.source"
-        raise type(error)(str(error).replace("camera.source", key, 1)) from None
+    return naming("camera.source" if config.cameras is None else f"cameras.{camera}.source", instead_of="camera.source")
 
 
 def build_search(config: Config, pool: ThreadPoolExecutor | None = None) -> FaceSearch:
@@ -82,7 +77,7 @@ def build_search(config: Config, pool: ThreadPoolExecutor | None = None) -> Face
     # be hurried for that; a file waits for its sweeps, which are done in two thirds of the time.
     cv2.setNumThreads(1 if live else len(os.sched_getaffinity(0)))
     follower = HaarFollower(config.detector if isinstance(config.detector, HaarConfig) else HaarConfig())
-    return FaceSearch(build_detector(config.detector), follower, config.search, live, pool)
+    return FaceSearch(build_detector(config.detector), follower, config.search, config.detector.min_face, live, pool)
 
 
 def build_pipeline(config: Config, search: FaceSearch, classifier: TfliteClassifier) -> Pipeline:

@@ -1,7 +1,9 @@
 """Errors that a person can do something about: one line for them, and the exit code of sysexits.h that fits."""
 
+import contextlib
 import shlex
 import sys
+from collections.abc import Iterator
 
 
 def pip(act: str, what: str) -> str:
@@ -43,6 +45,15 @@ class ConfigError(EmotiondError):
     """The configuration, or the model that it names, cannot be used. systemd does not restart on it."""
 
     exit_code = 78
+
+
+@contextlib.contextmanager
+def naming(place: str, instead_of: str) -> Iterator[None]:
+    """Lets errors that are raised within say `place`, where what they are about was given."""
+    try:
+        yield
+    except EmotiondError as error:
+        raise type(error)(str(error).replace(instead_of, place, 1)) from None
 
 
 class CameraError(Exception):

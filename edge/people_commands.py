@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.console import add_command, interrupt, positive, set_up_logging, unicode_of
-from edge.errors import ConfigError, EmotiondError, UsageError, pip
+from edge.errors import ConfigError, UsageError, naming, pip
 
 PICTURE_PIXELS_MAX = 50_000_000  # three bytes each; JPEGs of four times as many are decoded at half their size
 
@@ -103,15 +103,14 @@ def _video(options: argparse.Namespace) -> int:
     from edge import configfile
 
     settings = configfile.found(options.config)
-    config = configfile.load(settings, options.overrides, options.source, options.detector)
+    with naming("IN: ", instead_of="--source: camera.source: "):
+        config = configfile.load(settings, options.overrides, options.source, options.detector)
     set_up_logging("warning", options.debug)
     from edge import video
 
     outputs = video.Outputs(options.output_video, options.output_csv, options.output_timeline)
-    try:
+    with naming("", instead_of="camera.source: "):  # the name that was typed stands behind it
         video.run(config, outputs, bars=not options.no_bars, settings=settings)
-    except EmotiondError as error:  # of the name that was typed, which stands for this key here
-        raise type(error)(str(error).removeprefix("camera.source: ")) from None
     return 0
 
 

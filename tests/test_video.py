@@ -307,6 +307,7 @@ def test_a_damaged_video_goes_on_behind_the_damage(tmp_path: Path, video: Path) 
     ("arguments", "code", "said"),
     [
         ([""], 2, "IN: is empty; name a video file or a folder of pictures"),
+        (["picamera2:x"], 78, "IN: must be picamera2 or, of several camera modules"),
         (["pipe.mkv"], 66, "pipe.mkv: neither a file nor a folder; what comes through a pipe must be saved"),
         (["missing.mkv"], 66, "missing.mkv: no such file"),
         (["none/*.png"], 66, "none/*.png: No such file"),
