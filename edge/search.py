@@ -12,9 +12,9 @@ from edge.motion import Cells, cells_of, changed_part, has_changed, look_of, loo
 from edge.pipeline import FaceDetector
 from edge.records import SAME_FACE, Box, Face, Frame, distinct
 
-WHOLE_EVERY_S = 3.0  # a face that a sweep missed and that sits still afterwards is found by then, if anything moves
+WHOLE_EVERY_S = 3.0  # whoever was missed before and sits still afterwards is found by then, if anything moves
 # What moves so many sides of a known face beside it and above, and all below, is the rest of that person for the most
-# part. Once a sweep has found nobody new, only whole ones look there: that takes a third of the sweeps' time away.
+# part. Once a sweep has found nobody new, only whole ones look there.
 BODY_BESIDE, BODY_ABOVE = 1.0, 0.75
 REACH = 0.25  # of a face's side: it moves less between two frames
 CATCH_UP_REACH = 0.8  # and less than this while it was searched for
