@@ -17,8 +17,9 @@ CELL_CHANGE = 6  # grey levels of a cell's mean; the noise of a webcam is averag
 CHANGED = 255  # stands where a cell did
 STILL_CELLS = 2  # so many changed cells are no motion yet: a flickering lamp, a clock
 
-# Of the cells that a face covers so many change when it comes: in 640x480 at 99.8 % of 1,500 places where a face of 48 px
-# was pasted into a test clip, in 1920x1440 at 94 %. Of noise and small movements so many in one place hardly ever do.
+# Of the cells that a face covers so many change when it comes: in 640x480 at 99.8 % of 1,500 places where a face of 48
+# px was pasted into a test clip, in 1920x1440 at 94 %. Of noise and small movements so many in one place hardly ever
+# do.
 PLACE_CHANGES = 0.6
 INSIDE = 0.85  # of a face's side, in which the background has no part
 
