@@ -124,12 +124,13 @@ class FaceSearch:
         cells = None if self._moves_on else cells_of(frame)
         self.moved = self._shows_new(cells) or not self._config.skip_still
         followed = self._follow(frame, known, region) if self.moved else self._faces
-        if len(followed) >= len(known):
+        all_found = len(followed) >= len(known)
+        if all_found:
             self._all_found_at = frame.media_time
         lost = not 0 <= frame.media_time - self._all_found_at < LOST_AFTER_S
         self._steady &= bool(known) and not lost
         if self._sweep is None and self._is_due(frame.media_time, known, lost):
-            self._sweep = self._begin(frame, cells, region, followed, bool(known) and len(followed) >= len(known))
+            self._sweep = self._begin(frame, cells, region, followed, all_found and bool(known))
         if not self.moved and self._sweep is None:
             self._still_frames += 1
             return self._faces
@@ -143,8 +144,9 @@ class FaceSearch:
             return True
         if not has_changed(self._searched, cells):
             return False
-        before, self._searched = self._searched, cells
-        if before is not None:
+        if self._searched is None:
+            self._searched = cells
+        else:  # it moves; and only two frames in a row can be compared
             self._searched, self._moves_on = None, MOVES_ON
         return True
 

@@ -145,9 +145,7 @@ def changed_in(scene: np.ndarray, places: list[Box]) -> np.ndarray:
         pytest.param([Box(500, 60, 80, 80)], 1.0, id="elsewhere"),
         pytest.param([Box(210, 300, 80, 80)], 3.0, id="below the face"),
         pytest.param([Box(110, 120, 80, 80)], 3.0, id="beside it"),
-        pytest.param(
-            [Box(x, y, 8, 8) for x in range(0, 640, 40) for y in range(0, 480, 40)], 3.0, id="in small places"
-        ),
+        pytest.param(SMALL_PLACES, 3.0, id="in small places"),
     ],
 )
 def test_while_nobody_comes_it_is_searched_where_a_face_can_have_come(
