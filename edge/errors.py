@@ -49,11 +49,13 @@ class ConfigError(EmotiondError):
 
 @contextlib.contextmanager
 def naming(place: str, instead_of: str) -> Iterator[None]:
-    """Lets errors that are raised within say `place`, where what they are about was given."""
+    """Lets errors that are raised within, and begin with `instead_of`, begin with where it was given."""
     try:
         yield
     except EmotiondError as error:
-        raise type(error)(str(error).replace(instead_of, place, 1)) from None
+        if not (said := str(error)).startswith(instead_of):
+            raise
+        raise type(error)(place + said.removeprefix(instead_of)) from None
 
 
 class CameraError(Exception):

@@ -45,7 +45,7 @@ FINE_REACH = 0.3  # of its side
 # the second reach. On thirteen test clips that takes two thirds of the time of beginning with the sixteen (with the
 # built-in one, whose face moves fast, three quarters), and misses 40 faces in place of 52; with four windows (0.03) it
 # takes less, and misses more. The first 16 or 20 of the cascade's 25 stages alone would take a half or 70 % of the
-# time; even with all of them four times a second, faces that walk were lost and ids exchanged.
+# time; even with all of them four times a second, more faces that walk were lost, and more ids exchanged.
 FOLLOW_SIDE = 50  # px of the face; one for which the steps are single
 NEXT_TO = (0.04, 0.06)  # of its side
 

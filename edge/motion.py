@@ -53,23 +53,20 @@ def changed_part(before: Cells | None, now: Cells, frame: Frame, least: int = 1,
 
     It is None too if hardly any cells changed, as `has_changed`. but: parts of the frame where no change counts.
     """
-    changes, (width, height) = _changes(before, now), frame.size
+    changes = _changes(before, now)
     rows, columns = changes.shape
     for box in but:
-        top, bottom = box.y * rows // height, -(-(box.y + box.h) * rows // height)
-        left, right = box.x * columns // width, -(-(box.x + box.w) * columns // width)
-        changes[max(0, top) : max(0, bottom), max(0, left) : max(0, right)] = 0
+        if (cells := Box(0, 0, columns, rows).common(_scaled(box, frame.size, (columns, rows)))) is not None:
+            cells.cut(changes)[:] = 0
     if cv2.countNonZero(changes) <= STILL_CELLS:
         return None
-    side = max(1, int(INSIDE * least * columns / width))
+    side = max(1, int(INSIDE * least * columns / frame.size[0]))
     share = cv2.blur(changes, (side, side), borderType=cv2.BORDER_CONSTANT)
     column, row, across, down = cv2.boundingRect(np.asarray(share >= PLACE_CHANGES * CHANGED, np.uint8))
     if not across:
         return None
-    column, row, across, down = column - side // 2, row - side // 2, across + side - 1, down + side - 1
-    left, right = column * width // columns, -(-(column + across) * width // columns)
-    top, bottom = row * height // rows, -(-(row + down) * height // rows)
-    return Box(left, top, right - left, bottom - top)
+    places = Box(column - side // 2, row - side // 2, across + side - 1, down + side - 1)
+    return _scaled(places, (columns, rows), frame.size)
 
 
 def look_of(frame: Frame, box: Box) -> Cells | None:
@@ -92,3 +89,10 @@ def _changes(before: Cells | None, now: Cells) -> Cells:
         return np.full_like(now, CHANGED)
     _, changes = cv2.threshold(cv2.absdiff(before, now), CELL_CHANGE - 1, CHANGED, cv2.THRESH_BINARY)
     return np.asarray(changes, np.uint8)
+
+
+def _scaled(box: Box, size: tuple[int, int], to: tuple[int, int]) -> Box:
+    """What a box in a picture of one size, width and height, covers wholly or in part in another size."""
+    left, top = box.x * to[0] // size[0], box.y * to[1] // size[1]
+    right, bottom = -(-(box.x + box.w) * to[0] // size[0]), -(-(box.y + box.h) * to[1] // size[1])
+    return Box(left, top, right - left, bottom - top)
