@@ -164,6 +164,20 @@ def test_while_nobody_comes_it_is_searched_where_a_face_can_have_come(
     assert recorder.windows[-1] == Box(0, 0, 640, 480)
 
 
+def test_where_only_a_body_moves_it_is_looked_for_others_at_the_interval_and_not_in_every_frame(
+    recorder: Recorder,
+) -> None:
+    scene, body, other = noise(1)[0], Box(210, 300, 80, 80), Box(500, 60, 80, 80)
+    places = [[body] * (number % 2) + [other] * (number >= 45) for number in range(75)]
+    searched = []
+    with search_with(recorder, interval_s=0.5, steady_interval_s=1.0, join_after_s=0) as search:
+        for frame in as_frames([changed_in(scene, changed) for changed in places], fps=30):
+            before = len(recorder.windows)
+            search.find(frame, [FACE])
+            searched += [frame.media_time] * (len(recorder.windows) - before)
+    assert searched == [0.0, 2.0]
+
+
 @pytest.mark.parametrize(
     ("swept", "known_later"),
     [
