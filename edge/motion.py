@@ -1,6 +1,4 @@
-"""What has changed in the picture: an unchanged one need not be searched, a changed part is searched alone, and a face
-that looks as it did is where it was.
-"""
+"""What has changed in the picture: an unchanged one need not be searched, and a changed part is searched alone."""
 
 from collections.abc import Sequence
 
@@ -22,11 +20,6 @@ STILL_CELLS = 2  # so many changed cells are no motion yet: a flickering lamp, a
 # do.
 PLACE_CHANGES = 0.6
 INSIDE = 0.85  # of a face's side, in which the background has no part
-
-LOOK_SIDE = 24  # px; what the cascade sees of a face
-# Grey levels on average. Faces of the test clips that look alike by this have moved by a hundredth of their side on
-# average, no more than their boxes jitter.
-LOOK_CHANGE = 4.0
 
 Cells = npt.NDArray[np.uint8]
 
@@ -67,20 +60,6 @@ def changed_part(before: Cells | None, now: Cells, frame: Frame, least: int = 1,
         return None
     places = Box(column - side // 2, row - side // 2, across + side - 1, down + side - 1)
     return _scaled(places, (columns, rows), frame.size)
-
-
-def look_of(frame: Frame, box: Box) -> Cells | None:
-    """(24, 24) uint8: what is in a box, made small; None if it lies outside the frame."""
-    inside = frame.part(box)
-    if inside is None:
-        return None
-    small = cv2.resize(as_grey(inside.cut(frame.image)), (LOOK_SIDE, LOOK_SIDE), interpolation=cv2.INTER_AREA)
-    return np.asarray(small, np.uint8)
-
-
-def looks_alike(before: Cells, now: Cells) -> bool:
-    """Whether two looks at the same box show the same."""
-    return cv2.norm(before, now, cv2.NORM_L1) < LOOK_CHANGE * before.size
 
 
 def _changes(before: Cells | None, now: Cells) -> Cells:

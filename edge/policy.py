@@ -8,9 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import numpy as np
-import numpy.typing as npt
-
 from edge.config import EmotionConfig
 from edge.records import Event, EventType, Frame, Reading, Scores, Track
 
@@ -21,8 +18,9 @@ class _Memory:
 
     started_at: datetime
     read_at: float
-    smoothed: npt.NDArray[np.float32]
     reading: Reading
+    top: tuple[str, float]
+    """Of the reading's scores."""
     leader: str | None = None
     """The emotion that would become the stable one."""
     leads_since: float = 0.0
@@ -60,26 +58,26 @@ class EmotionPolicy:
         if memory is None:
             if seen is None:
                 return []
-            reading = Reading(track, seen, emotion=None)
-            memory = _Memory(frame.wall_time, frame.media_time, seen.values.copy(), reading)
+            memory = _Memory(frame.wall_time, frame.media_time, Reading(track, seen, emotion=None), seen.top)
             self._memories[track.id] = memory
             return [_event("new", memory, None, frame)]
+        scores, previous = memory.reading.scores, memory.reading.emotion
         if seen is not None:
-            self._smooth(memory, seen, frame.media_time)
-        previous = memory.reading.emotion
+            scores = self._smoothed(memory, seen, frame.media_time)
+            memory.top = scores.top
         emotion = self._stable_emotion(memory, frame.media_time) if track.missed == 0 else previous
-        memory.reading = Reading(track, Scores(memory.smoothed), emotion)
+        memory.reading = Reading(track, scores, emotion)
         return [_event("update", memory, previous, frame)] if emotion != previous else []
 
-    def _smooth(self, memory: _Memory, seen: Scores, at: float) -> None:
+    def _smoothed(self, memory: _Memory, seen: Scores, at: float) -> Scores:
         """Exponential average with the time constant `smoothing_s`, whatever the frame rate."""
         elapsed_s, memory.read_at = at - memory.read_at, at
         keep = math.exp(-elapsed_s / self._config.smoothing_s) if self._config.smoothing_s > 0 else 0.0
-        memory.smoothed = keep * memory.smoothed + (1 - keep) * seen.values
+        return Scores(keep * memory.reading.scores.values + (1 - keep) * seen.values)
 
     def _stable_emotion(self, memory: _Memory, at: float) -> str | None:
         stable = memory.reading.emotion
-        leader, confidence = Scores(memory.smoothed).top
+        leader, confidence = memory.top
         if leader == stable or confidence < self._config.min_confidence:
             memory.leader = None
         elif leader != memory.leader:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from edge.config import SearchConfig
-from edge.motion import Cells, cells_of, changed_part, has_changed, look_of, looks_alike
+from edge.look import Look
+from edge.motion import Cells, cells_of, changed_part, has_changed
 from edge.pipeline import FaceDetector
 from edge.records import SAME_FACE, Box, Face, Frame, distinct
 
@@ -21,8 +22,9 @@ CATCH_UP_REACH = 0.8  # and less than this while it was searched for
 MARGIN = 1 / 8  # of the frame's width, around what changed: a face's edge may look like what was behind it
 STEADY_SLOWER = 3  # a file's sweep may take so much longer where it hardly finds anything new: else the loop waits
 FOUND_OFTEN = 5  # frames in a row in which a face must have been found before its look is enough: false faces flicker
-LOOK_HOLDS_S = 0.25  # for so long; then it is searched for again
-MOVES_ON = 4  # frames for which a picture that moves is taken to do so further, without looking
+LOOK_HOLDS_S = 0.5  # for so long; then it is searched for again
+LOOK_EVERY_S = 0.05  # at one that did not move: every second frame of thirty a second
+MOVES_ON = 8  # frames for which a picture that moves is taken to do so further, without looking
 LOST_AFTER_S = 0.07  # for which a known face is not found near its place: two frames of thirty a second may miss it
 LOST_SPEEDUP = 3  # sweeps come so much sooner then
 
@@ -44,13 +46,15 @@ class _Sweep:
 
 @dataclass(slots=True)
 class _Seen:
-    """A face where the follower found it last, and how it looked there."""
+    """A face where it was last, and how it looked where the follower found it."""
 
     face: Face
-    look: Cells
+    look: Look
     at: float
     times: int
     """In how many frames in a row."""
+    rests_until: float = -float("inf")
+    """Media time up to which it is taken to be where it was."""
 
 
 def sweep_threads() -> ThreadPoolExecutor:
@@ -156,21 +160,27 @@ class FaceSearch:
         return [face for face in found if region.holds_centre_of(face.box)]
 
     def _again(self, frame: Frame, box: Box) -> _Seen | None:
-        """A known face in this frame: where it was found last, if it looks the same there; else it is searched for."""
+        """A known face in this frame: where it is by its look, if that is sure enough; else it is searched for."""
         before = next((seen for seen in self._seen if seen.face.box.overlap(box) >= SAME_FACE), None)
         if before is not None and self._config.skip_still and self._holds(before, frame):
             return before
         face = self._follower.near(frame, box, REACH)
-        look = None if face is None else look_of(frame, face.box)
-        if face is None or look is None:
+        if face is None or frame.part(face.box) is None:
             return None
-        return _Seen(face, look, frame.media_time, 1 if before is None else before.times + 1)
+        return _Seen(face, Look(frame, face.box), frame.media_time, 1 if before is None else before.times + 1)
 
     def _holds(self, seen: _Seen, frame: Frame) -> bool:
         if seen.times < FOUND_OFTEN or not 0 <= frame.media_time - seen.at < LOOK_HOLDS_S:
             return False
-        look = look_of(frame, seen.face.box)
-        return look is not None and looks_alike(seen.look, look)
+        if frame.media_time < seen.rests_until:
+            return True
+        box = seen.look.found_in(frame)
+        if box is None:
+            return False
+        if box == seen.face.box:
+            seen.rests_until = frame.media_time + LOOK_EVERY_S
+        seen.face = Face(box, seen.face.confidence)
+        return True
 
     def _region(self, frame: Frame) -> Box:
         if self._config.region is None:

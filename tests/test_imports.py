@@ -19,7 +19,19 @@ LAYERS = [
     {"labels", "errors", "address", "console", "backoff", "commands", "quantization", "records", "quiet"}
     | {"outbox", "givenfile", "heap", "splice"},
     {"preprocess", "settings", "cameraconfig", "config", "contract", "configfile", "clip", "eventfile", "spool"}
-    | {"motion", "minisign", "beside", "waiting", "clock", "statefolder", "upkeep", "trouble", "eventfolder", "rates"}
+    | {
+        "motion",
+        "look",
+        "minisign",
+        "beside",
+        "waiting",
+        "clock",
+        "statefolder",
+        "upkeep",
+        "trouble",
+        "eventfolder",
+        "rates",
+    }
     | {"tls"},
     {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace", "discovery", "hearing", "snapshot"}
     | {"picamera", "picturefile", "delivery", "signature"},
