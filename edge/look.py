@@ -8,12 +8,13 @@ from edge.preprocess import as_grey
 from edge.records import Box, Frame
 
 SIDE = 24  # px; what the cascade sees of a face
-# Grey levels, as root mean square. Faces of the test clips that look alike by this have moved by a hundredth of their
-# side on average, no more than their boxes jitter.
+# Grey levels, as root mean square. Faces of the test clips that differ by about as much have moved by a hundredth of
+# their side on average, no more than their boxes jitter.
 ALIKE = 5.0
 MOVE_MIN = 0.3  # px of SIDE; less is noise
 MOVE_MAX = 1.0  # px of SIDE; farther away the face's gradient says nothing of what is there
-# Of the look's contrast, what a movement leaves unexplained: somebody who speaks or smiles leaves 0.15 to 0.4.
+# Of the look's contrast, what a movement leaves unexplained: in most frames of the test clips 0.1 to 0.4, also of people
+# who speak.
 UNEXPLAINED_MAX = 0.5
 STRAIGHT = 1e-3  # of a straight edge nobody can say how far it has moved along itself
 
