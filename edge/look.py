@@ -13,8 +13,8 @@ SIDE = 24  # px; what the cascade sees of a face
 ALIKE = 5.0
 MOVE_MIN = 0.3  # px of SIDE; less is noise
 MOVE_MAX = 1.0  # px of SIDE; farther away the face's gradient says nothing of what is there
-# Of the look's contrast, what a movement leaves unexplained: in most frames of the test clips 0.1 to 0.4, also of people
-# who speak.
+# Of the look's contrast, what a movement leaves unexplained: in most frames of the test clips 0.1 to 0.4, also where
+# people speak.
 UNEXPLAINED_MAX = 0.5
 STRAIGHT = 1e-3  # of a straight edge nobody can say how far it has moved along itself
 
