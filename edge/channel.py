@@ -123,7 +123,7 @@ class Channel:
         """Spare the processor when it is too hot or too slow for this camera."""
         if self.status != "online":
             self._pace.interrupt()
-        elif self._pace.due and self._pace.check(self._counters.done, self._source.drops["superseded"]):
+        elif self._pace.check(self._counters.done, self._source.drops["superseded"]):
             self._search.slowdown = self._pace.slowdown
             self._source.thin(self._pace.every)
             log.info("%s: pace now %s", self.name, self._pace.figures)

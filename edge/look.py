@@ -25,14 +25,17 @@ class Look:
     """A face as it was in one frame."""
 
     def __init__(self, frame: Frame, box: Box) -> None:
-        """box: where the face was; it touches the frame, and the later ones, which are of the same size."""
-        self._box = box
-        self._cells = _cells_of(frame, box).astype(np.float32)
+        """box: where the face was. Raises ValueError if it does not touch the frame."""
+        inside = frame.part(box)
+        if inside is None:
+            raise ValueError(f"{box} lies outside the frame")
+        self._box, self._inside = box, inside
+        self._cells = _cells_of(frame, inside).astype(np.float32)
         self._movements: _Movements | None = None
 
     def found_in(self, frame: Frame) -> Box | None:
-        """Where the face is in a later frame: at its place, or just beside; None if something else is there."""
-        change = _cells_of(frame, self._box) - self._cells
+        """Where the face is in a later frame of the same size: at its place or beside; None if something else is."""
+        change = _cells_of(frame, self._inside) - self._cells
         squares = float(change.dot(change))
         if squares < ALIKE**2 * change.size:
             return self._box
@@ -40,10 +43,10 @@ class Look:
         movement = self._movements.that_explain(change, squares)
         if movement is None:
             return None
-        (right, down), box = movement, self._box
+        (right, down), box, seen = movement, self._box, self._inside
         if max(abs(right), abs(down)) < MOVE_MIN:
             return box
-        return Box(box.x + round(right * box.w / SIDE), box.y + round(down * box.h / SIDE), box.w, box.h)
+        return Box(box.x + round(right * seen.w / SIDE), box.y + round(down * seen.h / SIDE), box.w, box.h)
 
 
 class _Movements:
@@ -83,9 +86,7 @@ class _Movements:
         return right, down
 
 
-def _cells_of(frame: Frame, box: Box) -> npt.NDArray[np.uint8]:
+def _cells_of(frame: Frame, inside: Box) -> npt.NDArray[np.uint8]:
     """(576,): what is in a box, made small."""
-    inside = frame.part(box)
-    assert inside is not None
     small = cv2.resize(as_grey(inside.cut(frame.image)), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.uint8).ravel()

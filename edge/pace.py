@@ -47,19 +47,15 @@ class Pace:
         """As `stats` tells it."""
         return {"sweeps_rarer": self.slowdown, "one_frame_of": self.every, "because": self.because}
 
-    @property
-    def due(self) -> bool:
-        """Whether it is time for the next check."""
-        return self._due_at is None or time.monotonic() >= self._due_at
-
     def check(self, done: int, superseded: int) -> bool:
-        """Look whether the pace must change, if it is time for that; true if it did.
+        """Look whether the pace must change, which takes some seconds; true if it did.
 
         done, superseded: frames processed, and frames replaced by newer ones, since the start.
         """
-        if not self.due:
+        now, first = time.monotonic(), self._due_at is None
+        if self._due_at is not None and now < self._due_at:
             return False
-        first, self._due_at = self._due_at is None, time.monotonic() + CHECK_EVERY_S
+        self._due_at = now + CHECK_EVERY_S
         new, lost = done - self._done, superseded - self._superseded
         self._done, self._superseded = done, superseded
         # What was superseded before, while the camera was opened or paused, says nothing about how fast the device is.

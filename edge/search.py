@@ -179,7 +179,8 @@ class FaceSearch:
             return False
         if box == seen.face.box:
             seen.rests_until = frame.media_time + LOOK_EVERY_S
-        seen.face = Face(box, seen.face.confidence)
+        else:
+            seen.face = Face(box, seen.face.confidence)
         return True
 
     def _region(self, frame: Frame) -> Box:

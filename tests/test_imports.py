@@ -19,20 +19,8 @@ LAYERS = [
     {"labels", "errors", "address", "console", "backoff", "commands", "quantization", "records", "quiet"}
     | {"outbox", "givenfile", "heap", "splice"},
     {"preprocess", "settings", "cameraconfig", "config", "contract", "configfile", "clip", "eventfile", "spool"}
-    | {
-        "motion",
-        "look",
-        "minisign",
-        "beside",
-        "waiting",
-        "clock",
-        "statefolder",
-        "upkeep",
-        "trouble",
-        "eventfolder",
-        "rates",
-    }
-    | {"tls"},
+    | {"motion", "minisign", "beside", "waiting", "clock", "statefolder", "upkeep", "trouble", "eventfolder", "rates"}
+    | {"tls", "look"},
     {"pipeline", "policy", "tracker", "messages", "connection", "search", "pace", "discovery", "hearing", "snapshot"}
     | {"picamera", "picturefile", "delivery", "signature"},
     {"luma", "haar", "mtcnn", "classifier", "sinks", "mqtt", "broker", "health", "watch"}

@@ -71,8 +71,16 @@ def test_of_what_has_no_corner_nobody_can_say_how_far_it_moved(picture: str) -> 
     assert look.found_in(as_frame(moved(lighter(image, 20), 3, 0))) is None
 
 
-def test_a_face_at_the_picture_s_edge_and_in_colours(person: np.ndarray) -> None:
-    coloured = cv2.cvtColor(person, cv2.COLOR_GRAY2BGR)
-    outside = Box(580, 400, 120, 120)
-    look = Look(as_frame(coloured), outside)
-    assert look.found_in(as_frame(coloured)) == outside
+@pytest.mark.parametrize("right, down", [(0, 0), (2, 0), (0, -3), (-2, 2)])
+def test_a_face_half_outside_the_picture_moves_as_far_as_what_is_inside(
+    person: np.ndarray, right: int, down: int
+) -> None:
+    cut = cv2.cvtColor(np.ascontiguousarray(person[:, FACE.x + 60 :]), cv2.COLOR_GRAY2BGR)
+    after = cv2.cvtColor(np.ascontiguousarray(moved(person, right, down)[:, FACE.x + 60 :]), cv2.COLOR_GRAY2BGR)
+    found = Look(as_frame(cut), Box(-60, FACE.y, 120, 120)).found_in(as_frame(after))
+    assert found is not None and abs(found.x + 60 - right) <= 1 and abs(found.y - FACE.y - down) <= 1
+
+
+def test_a_box_outside_the_picture_has_no_look(person: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="outside"):
+        Look(as_frame(person), Box(700, 100, 120, 120))
