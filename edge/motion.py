@@ -1,5 +1,6 @@
 """What has changed in the picture: an unchanged one need not be searched, and a changed part is searched alone."""
 
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -41,10 +42,13 @@ def has_changed(before: Cells | None, now: Cells) -> bool:
     return cv2.countNonZero(_changes(before, now)) > STILL_CELLS
 
 
-def changed_part(before: Cells | None, now: Cells, frame: Frame, least: int = 1, but: Sequence[Box] = ()) -> Box | None:
-    """The box, in pixels of the frame, around all places of `least` px and more that changed; None if there is none.
+def changed_parts(
+    before: Cells | None, now: Cells, frame: Frame, margin: int, least: int = 1, but: Sequence[Box] = ()
+) -> list[Box]:
+    """Boxes, in pixels of the frame, that hold all places of `least` px and more that changed, and `margin` px around.
 
-    It is None too if hardly any cells changed, as `has_changed`. but: parts of the frame where no change counts.
+    There is none if hardly any cells changed, as `has_changed`. before: as there. but: parts of the frame where no
+    change counts.
     """
     changes = _changes(before, now)
     rows, columns = changes.shape
@@ -52,14 +56,25 @@ def changed_part(before: Cells | None, now: Cells, frame: Frame, least: int = 1,
         if (cells := Box(0, 0, columns, rows).common(_scaled(box, frame.size, (columns, rows)))) is not None:
             cells.cut(changes)[:] = 0
     if cv2.countNonZero(changes) <= STILL_CELLS:
-        return None
+        return []
     side = max(1, int(INSIDE * least * columns / frame.size[0]))
     share = cv2.blur(changes, (side, side), borderType=cv2.BORDER_CONSTANT)
-    column, row, across, down = cv2.boundingRect(np.asarray(share >= PLACE_CHANGES * CHANGED, np.uint8))
-    if not across:
-        return None
-    places = Box(column - side // 2, row - side // 2, across + side - 1, down + side - 1)
-    return _scaled(places, (columns, rows), frame.size)
+    middles = np.asarray(share >= PLACE_CHANGES * CHANGED, np.uint8)
+    reach = side // 2 + math.ceil(margin * columns / frame.size[0])
+    around = cv2.dilate(middles, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
+    boxes = [Box(*map(int, place[:4])) for place in cv2.connectedComponentsWithStats(around)[2][1:]]
+    return [_scaled(box, (columns, rows), frame.size) for box in _apart(boxes)]
+
+
+def _apart(boxes: Sequence[Box]) -> list[Box]:
+    """The same, but those that overlap as one around them."""
+    found: list[Box] = []
+    for box in boxes:
+        while (other := next((each for each in found if each.common(box) is not None), None)) is not None:
+            found.remove(other)
+            box = box.joined(other)
+        found.append(box)
+    return found
 
 
 def _changes(before: Cells | None, now: Cells) -> Cells:

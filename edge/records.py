@@ -60,6 +60,12 @@ class Box:
         right, bottom = min(self.x + self.w, other.x + other.w), min(self.y + self.h, other.y + other.h)
         return Box(left, top, right - left, bottom - top) if right > left and bottom > top else None
 
+    def joined(self, other: "Box") -> "Box":
+        """The smallest one around both."""
+        left, top = min(self.x, other.x), min(self.y, other.y)
+        right, bottom = max(self.x + self.w, other.x + other.w), max(self.y + self.h, other.y + other.h)
+        return Box(left, top, right - left, bottom - top)
+
     def grown(self, by: int) -> "Box":
         """Larger by so many pixels on every side."""
         return Box(self.x - by, self.y - by, self.w + 2 * by, self.h + 2 * by)

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from edge.config import SearchConfig
 from edge.look import Look
-from edge.motion import Cells, cells_of, changed_part, has_changed
+from edge.motion import Cells, cells_of, changed_parts, has_changed
 from edge.pipeline import FaceDetector
 from edge.records import SAME_FACE, Box, Face, Frame, distinct
 
@@ -203,39 +203,40 @@ class FaceSearch:
     def _begin(
         self, frame: Frame, cells: Cells | None, region: Box, followed: Sequence[Face], all_found: bool
     ) -> _Sweep | None:
-        window = self._window(frame, cells_of(frame) if cells is None else cells, region, followed)
-        if window is None:
+        windows = self._windows(frame, cells_of(frame) if cells is None else cells, region, followed)
+        if not windows:
             return None
         self._sweeps += 1
         # What is missing is waited for, what may have come besides can come a bit later.
         may_take_s = self._config.join_after_s * (STEADY_SLOWER if self._steady else 1)
         due_at = None if self._live else frame.media_time + (may_take_s if all_found else 0.0)
-        return _Sweep(self._pool.submit(self._detect, frame, window, [face.box for face in followed]), frame, due_at)
+        return _Sweep(self._pool.submit(self._detect, frame, windows, [face.box for face in followed]), frame, due_at)
 
-    def _window(self, frame: Frame, cells: Cells, region: Box, followed: Sequence[Face]) -> Box | None:
-        """Where a face can have come since it was searched for; None if nowhere."""
+    def _windows(self, frame: Frame, cells: Cells, region: Box, followed: Sequence[Face]) -> list[Box]:
+        """Where a face can have come since it was searched for."""
         at = frame.media_time
         whole = not self._config.skip_still or at - self._swept_whole_at >= WHOLE_EVERY_S
+        margin = round(MARGIN * frame.size[0])
         if whole:
-            changed = changed_part(self._swept_whole, cells, frame)
+            changed = changed_parts(self._swept_whole, cells, frame, margin)
         elif self._steady:
             bodies = [_body(face.box, frame) for face in followed]
-            changed = changed_part(self._swept, cells, frame, self._smallest, bodies)
+            changed = changed_parts(self._swept, cells, frame, margin, self._smallest, bodies)
         else:
-            changed = changed_part(self._swept, cells, frame)
-        if self.moved or changed is not None:  # else what comes is searched for at once
+            changed = changed_parts(self._swept, cells, frame, margin)
+        if self.moved or changed:  # else what comes is searched for at once
             self._swept_at = at
-        if changed is None and self._config.skip_still:
-            return None
+        if not changed and self._config.skip_still:
+            return []
         self._swept = cells
-        if whole or changed is None:
+        if whole:
             self._swept_whole, self._swept_whole_at = cells, at
-            return region
-        return region.common(changed.grown(round(MARGIN * frame.size[0])))
+            return [region]
+        return [window for part in changed if (window := region.common(part)) is not None]
 
-    def _detect(self, frame: Frame, window: Box, known: Sequence[Box]) -> list[Face]:
+    def _detect(self, frame: Frame, windows: Sequence[Box], known: Sequence[Box]) -> list[Face]:
         with self._one_at_a_time:
-            return self._detector.detect(frame, window, known)
+            return [face for window in windows for face in self._detector.detect(frame, window, known)]
 
     def _with_swept(self, frame: Frame, followed: list[Face], known: Sequence[Box]) -> list[Face]:
         """The followed faces, and those that the sweep found besides if it joins now."""

@@ -88,18 +88,37 @@ def test_a_still_picture_is_searched_once(clip_frames: list[np.ndarray]) -> None
     assert all(faces for faces, _ in seen[5:])
 
 
-def test_only_what_changed_is_searched(recorder: Recorder) -> None:
+def changed_in(scene: np.ndarray, places: list[Box]) -> np.ndarray:
+    image = scene.copy()
+    for place in places:
+        place.cut(image)[:] = 255 - place.cut(scene)
+    return image
+
+
+@pytest.mark.parametrize(
+    "places", [[Box(560, 400, 60, 60)], [Box(560, 400, 60, 60), Box(20, 60, 60, 60)]], ids=["one place", "two places"]
+)
+def test_only_what_changed_is_searched(recorder: Recorder, places: list[Box]) -> None:
     scene = noise(1)[0]
-    changed = scene.copy()
-    changed[400:460, 560:620] = 255 - changed[400:460, 560:620]
+    changed = changed_in(scene, places)
     with search_with(recorder, empty_interval_s=0) as search:
         for frame in as_frames([scene, changed, changed]):
             search.find(frame, [])
     assert recorder.windows[0] == Box(0, 0, 640, 480)
+    for place in places:
+        assert any(window.common(place.grown(10)) == place.grown(10) for window in recorder.windows[1:])
+    assert len(recorder.windows) == 1 + len(places)
+    assert sum(window.w * window.h for window in recorder.windows[1:]) < len(places) * 640 * 480 / 6
+
+
+def test_places_beside_one_another_are_searched_together(recorder: Recorder) -> None:
+    scene = noise(1)[0]
+    changed = changed_in(scene, [Box(300, 200, 60, 60), Box(420, 260, 60, 60)])
+    with search_with(recorder, empty_interval_s=0) as search:
+        for frame in as_frames([scene, changed]):
+            search.find(frame, [])
     assert len(recorder.windows) == 2
-    window = recorder.windows[1]
-    assert window.common(Box(560, 400, 60, 60)) == Box(560, 400, 60, 60)
-    assert window.w * window.h < 640 * 480 / 3
+    assert recorder.windows[1].common(Box(300, 200, 180, 120)) == Box(300, 200, 180, 120)
 
 
 def test_whole_pictures_come_at_their_interval_and_sooner_while_nobody_is_known(recorder: Recorder) -> None:
@@ -131,13 +150,6 @@ def test_a_face_that_came_or_was_lost_brings_the_next_search_sooner(recorder: Re
     assert sweeps([face], [face.box]) == 1  # two frames of thirty a second may miss it
     recorder.near = lambda frame, box, reach: None  # type: ignore[method-assign]
     assert sweeps([], [face.box]) > 4
-
-
-def changed_in(scene: np.ndarray, places: list[Box]) -> np.ndarray:
-    image = scene.copy()
-    for place in places:
-        place.cut(image)[:] = 255 - place.cut(scene)
-    return image
 
 
 @pytest.mark.parametrize(
