@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from typing_extensions import assert_never
 
 from edge.app import build_pipeline, build_search, build_source, naming_source, refuse_for_a_device, sees_colour
+from edge.beside import long_turns
 from edge.broker import EmbeddedBroker
 from edge.channel import Channel
 from edge.classifier import TfliteClassifier, network_of, shipped_model
@@ -53,6 +54,7 @@ def run(
     `print_events` writes events to standard output as JSON lines; `watch` writes what a subscriber receives there.
     `reread` gives the settings anew when `wishes.reload` is set.
     """
+    long_turns()
     with ExitStack() as stack:
         printer = LineWriter(sys.stdout.fileno(), hurries=lambda: wishes.stop)
         writer = stack.enter_context(printer) if print_events or watch else None

@@ -55,6 +55,13 @@ def test_the_built_in_clip_arrives_at_a_subscriber(broker: Broker, subscribe, st
     assert max(len(message["faces"]) for message in live) >= 1
 
 
+def test_its_threads_do_not_interrupt_one_another(broker: Broker, subscribe, start) -> None:
+    subscriber = subscribe(broker.port)
+    daemon = start("run", *plain(broker.port))
+    wait_for(lambda: "online" in subscriber.texts(CAMERA_STATUS), "frames come")
+    assert os.sched_getscheduler(daemon.process.pid) == os.SCHED_BATCH
+
+
 def test_a_file_gives_the_same_events_every_time_and_ends(video: Path, start) -> None:
     def play() -> list[dict]:
         arguments = ["run", "--source", str(video), "--events", "-", "--set", "mqtt.broker=null", "--set", "device=pi"]
