@@ -14,7 +14,9 @@ from edge.records import Box, Event, Face, Frame, Reading, Scores, Track
 from edge.tracker import Tracker
 
 STILL_READ_EVERY_S = 0.5  # of a face in a picture that does not change
-STEADY_RARER = 2  # a face whose last two readings say the same is read so much more rarely
+# A face whose last two readings say the same is read so much more rarely. With 2 or 3, a change is told after 0.70 s in
+# the median (p95 1.00 s) of 168 sequences of FER2013 faces; with 4 p95 is 1.03 s.
+STEADY_RARER = 3
 SAME_READING = 0.1  # of probability, that each emotion's may be off in another reading that says the same
 READ_EARLY = 0.9  # of the time between two readings, so that frames at exactly this rate are all read
 
@@ -97,8 +99,8 @@ class Sight:
 class Pipeline:
     """One camera's way from frame to events; holds what is known of its faces.
 
-    reads_per_s: each face is read so often at most, half as often while it shows the same; its scores hold until it is
-    read again. Emotions change more slowly than frames come, and where nothing moves, hardly: there it is read again
+    reads_per_s: each face is read so often at most, a third as often while it shows the same; its scores hold until it
+    is read again. Emotions change more slowly than frames come, and where nothing moves, hardly: there it is read again
     only lest a small change be missed.
     """
 

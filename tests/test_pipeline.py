@@ -72,11 +72,11 @@ def test_a_face_is_read_so_often_at_most_and_its_scores_hold_between() -> None:
     assert told == ["new", "update"]
 
 
-def test_a_face_that_shows_the_same_again_is_read_half_as_often() -> None:
+def test_a_face_that_shows_the_same_again_is_read_a_third_as_often() -> None:
     classifier = ConstantClassifier(scores(happy=0.8))
     pipeline = build(ScriptedSearch(*[[LEFT]] * 32), classifier)
     told = [e.type for step in range(32) for e in pipeline.step(frame(step / 30, step)).events]
-    assert len(classifier.crops) == 2 + 4  # in the second frame, three later, and in every sixth from then on
+    assert len(classifier.crops) == 2 + 3  # in the second frame, three later, and in every ninth from then on
     assert told == ["new", "update"]
 
 
