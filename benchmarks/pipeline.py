@@ -2,6 +2,7 @@
 such projects do.
 """
 
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -95,22 +96,24 @@ def _full_speed(workers: dict[str, Worker], clip: clips.Clip, rounds: int) -> di
 def _live(
     reader: Worker, clip: clips.Clip, broker: MqttConfig, inbox: Inbox, overrides: Sequence[str], live_s: float
 ) -> dict[str, Any]:
-    """The daemon on the clip as a stream, between two looks at what reading the stream alone costs."""
+    """The daemon on the clip as a stream, and at the same time a program that only reads the stream.
+
+    One after the other, how fast the machine is at the moment would tell more than what they do.
+    """
     with Stream(clip.path, STREAM_FPS) as stream:
-        alone = [reader.turn(url=stream.url, seconds=live_s / 2)]
         fixed = [f"mqtt.stats_interval_s={live_s}", *overrides]
         with Daemon(stream.url, broker, inbox, fixed) as daemon:
-            before = daemon.message("stats", live_s)
-            cpu_before_s = daemon.cpu_s()
+            warm = daemon.message("stats", live_s)
+            cpu_before_s, began_at = daemon.cpu_s(), time.monotonic()
+            alone = reader.turn(url=stream.url, seconds=live_s)
+            cpu_s, took_s = daemon.cpu_s() - cpu_before_s, time.monotonic() - began_at
             measured = daemon.message("stats", live_s)
-            if before is None or measured is None:
+            if warm is None or measured is None:
                 raise EmotiondError(f"{clip.name}: the daemon ended before its stream did")
-            cpu_s = daemon.cpu_s() - cpu_before_s
             memory_mb, memory_max_mb = daemon.memory_mb()
-        alone.append(reader.turn(url=stream.url, seconds=live_s / 2))
     stats = measured[1]
-    decode_ms = 1000 * sum(turn["cpu_s"] for turn in alone) / max(1, sum(turn["frames"] for turn in alone))
-    cpu_ms = 1000 * cpu_s / max(1.0, stats["fps_out"] * live_s)
+    decode_ms = 1000 * alone["cpu_s"] / max(1, alone["frames"])
+    cpu_ms = 1000 * cpu_s / max(1.0, stats["fps_out"] * took_s)
     return {
         "live_fps": stats["fps_out"],
         "live_superseded": stats["drops"]["superseded"],  # since the daemon's start: its first search takes longest
