@@ -1,8 +1,10 @@
 """The arithmetic behind the estimate for Raspberry Pis, and the count itself where an arm64 root is at hand."""
 
+import json
 import shutil
 import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,15 @@ def test_marks_become_millions_for_each_call() -> None:
         "a": pytest.approx({"all": 2.0, "vector": 1.0, "memory": 0.1}),
         "b": pytest.approx({"all": 0.5, "vector": 0.0, "memory": 0.05}),
     }
+
+
+def test_what_is_counted_runs_here_too() -> None:
+    """It goes through all stages, and says itself where it no longer counts what it should."""
+    guest = [sys.executable, "-m", "benchmarks.pi_guest", ROOT / "config.yaml"]
+    done = subprocess.run(guest, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    stages = {name for name, _ in json.loads(done.stdout.splitlines()[-1])["stages"]}
+    assert stages == {*STAGES, "motion", "follow", "frame, nothing moved"}
 
 
 def test_a_missing_mark_is_an_error_and_not_a_wrong_stage() -> None:
