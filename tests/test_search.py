@@ -121,6 +121,15 @@ def test_places_beside_one_another_are_searched_together(recorder: Recorder) -> 
     assert recorder.windows[1].common(Box(300, 200, 180, 120)) == Box(300, 200, 180, 120)
 
 
+def test_no_place_is_searched_twice_for_one_that_lies_within_the_bend_of_another(recorder: Recorder) -> None:
+    scene = noise(1)[0]
+    changed = changed_in(scene, [Box(0, 0, 600, 40), Box(0, 40, 40, 400), Box(400, 330, 60, 60)])
+    with search_with(recorder, empty_interval_s=0) as search:
+        for frame in as_frames([scene, changed]):
+            search.find(frame, [])
+    assert len(recorder.windows) == 2
+
+
 def test_whole_pictures_come_at_their_interval_and_sooner_while_nobody_is_known(recorder: Recorder) -> None:
     frames = as_frames(noise(60), fps=30)
     with search_with(recorder, interval_s=0.5, steady_interval_s=1.0, empty_interval_s=0.1) as search:
