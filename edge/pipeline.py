@@ -16,8 +16,8 @@ from edge.tracker import Tracker
 STILL_READ_EVERY_S = 0.5  # of a face in a picture that does not change
 # A face whose last two readings say the same is read so much more rarely. With 2 or 3, a change is told after 0.70 s in
 # the median (p95 1.00 s) of 168 sequences of FER2013 faces; with 4 p95 is 1.03 s. Against reading ten times a second
-# what is told differs on one of ten test clips, whose emotions are near one another: in 5 % of its frames with 2, in 9 %
-# with 3.
+# what is told differs on one of ten test clips, whose emotions are near one another: in 5 % of its frames with 2, in
+# 9 % with 3.
 STEADY_RARER = 3
 SAME_READING = 0.1  # of probability, that each emotion's may be off in another reading that says the same
 READ_EARLY = 0.9  # of the time between two readings, so that frames at exactly this rate are all read
