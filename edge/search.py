@@ -216,22 +216,18 @@ class FaceSearch:
         """Where a face can have come since it was searched for."""
         at = frame.media_time
         whole = not self._config.skip_still or at - self._swept_whole_at >= WHOLE_EVERY_S
-        margin = round(MARGIN * frame.size[0])
         if whole:
-            changed = changed_parts(self._swept_whole, cells, frame, margin)
-        elif self._steady:
-            bodies = [_body(face.box, frame) for face in followed]
-            changed = changed_parts(self._swept, cells, frame, margin, self._smallest, bodies)
+            changed = [region] if not self._config.skip_still or has_changed(self._swept_whole, cells) else []
         else:
-            changed = changed_parts(self._swept, cells, frame, margin)
+            least, bodies = (self._smallest, [_body(face.box, frame) for face in followed]) if self._steady else (1, [])
+            changed = changed_parts(self._swept, cells, frame, round(MARGIN * frame.size[0]), least, bodies)
         if self.moved or changed:  # else what comes is searched for at once
             self._swept_at = at
-        if not changed and self._config.skip_still:
+        if not changed:
             return []
         self._swept = cells
         if whole:
             self._swept_whole, self._swept_whole_at = cells, at
-            return [region]
         return [window for part in changed if (window := region.common(part)) is not None]
 
     def _detect(self, frame: Frame, windows: Sequence[Box], known: Sequence[Box]) -> list[Face]:
