@@ -32,6 +32,7 @@ STEP_MAX_S = 1.0  # that a stream in pieces may be early or late; more is a gap 
 BY_HAND = 1  # of V4L2's auto_exposure
 EXPOSURE_UNITS_PER_MS = 10  # of V4L2's exposure_time_absolute
 ADVICE = "is it plugged in, free and spelt right?"
+STREAM_ADVICE = "is it on, and are its address, user and password right?"
 KEY_FRAMES = "are a stream's key frames further apart than camera.timeout_s?"
 
 
@@ -107,7 +108,7 @@ def _open_stream(url: str, timeout_ms: int) -> cv2.VideoCapture:
         try:
             if briefly:  # and nobody has set options of their own
                 os.environ[OPTIONS] = BRIEFLY
-            return _opened(cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits), ADVICE)
+            return _opened(cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits), STREAM_ADVICE)
         finally:
             if briefly:  # not removed: the C library moves then what others may be reading
                 os.environ[OPTIONS] = USUAL_OPTIONS
@@ -179,9 +180,9 @@ def _reach(url: str, timeout_s: float) -> None:
                 with contextlib.suppress(ConnectionError):  # it lives
                     connection.recv(1)
     except TimeoutError:
-        raise CameraError("cannot be opened: no answer", ADVICE) from None
+        raise CameraError("cannot be opened: no answer", STREAM_ADVICE) from None
     except (OSError, UnicodeError) as error:
-        raise CameraError(f"cannot be opened: {why_no_host(error)}", ADVICE) from None
+        raise CameraError(f"cannot be opened: {why_no_host(error)}", STREAM_ADVICE) from None
 
 
 def _opened(capture: cv2.VideoCapture, advice: str) -> cv2.VideoCapture:

@@ -33,7 +33,7 @@ ROOM = 8  # pictures that wait to be taken: decoding goes on while a search take
 VIDEO_ROOM, VIDEO_ROOM_BYTES = (4, 32), 2**25  # the fewest and the most of a video's, and what fits between them
 LATE_MAX_S = 1.0
 DAMAGED_FRAMES_MAX = 10_000  # in a row; containers may promise any number
-STEP_BACK_MAX_S, STEP_MAX_S = 0.5, 10.0  # of a recording's time; further steps lead into another recording behind it
+STEP_BACK_MAX_S, STEP_ON_MAX_S = 0.5, 10.0  # of a recording's time; further steps lead into another recording behind it
 PAUSE_MAX_S = 3600.0  # that is believed of a file with one clock; a copy shows it all
 FRAME_STAMP = getattr(cv2, "CAP_PROP_PTS", None)  # in frames of the mean rate; OpenCV has it from 4.11 on
 FALLBACK_FPS = 15.0  # for pictures without a rate, and for files that state none
@@ -64,7 +64,7 @@ def open_file(config: CameraConfig, source: str, colour: bool = True) -> "FileSo
         raise InputNotFoundError(f"camera.source: {without_secret(source)}: {problem}")
     opened = [_open_video(path, colour)]  # now, so that what is no video is told now
     room = _room(opened[0], colour)
-    pause_max_s = PAUSE_MAX_S if _has_one_clock(path) else STEP_MAX_S
+    pause_max_s = PAUSE_MAX_S if _has_one_clock(path) else STEP_ON_MAX_S
 
     def read() -> Pictures:
         return _read_video(path, opened.pop() if opened else _open_video(path, colour), pause_max_s)

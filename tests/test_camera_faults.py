@@ -147,4 +147,4 @@ def test_a_service_waits_for_its_only_camera(camera: MjpegCamera, service, broke
     wait_for(lambda: subscriber.texts("emotiond/pi/camera/status")[-1] == "online", "the camera is found")
     assert set(subscriber.texts("emotiond/pi/status")) == {"online"}
     said = running.stop()
-    assert said.count("cannot be opened; trying again; is it plugged in, free and spelt right?") == 1
+    assert said.count("cannot be opened; trying again; is it on, and are its address, user and password right?") == 1

@@ -69,6 +69,7 @@ def test_a_stream_that_is_not_there_is_named(start) -> None:
     code, _, err = start("run", "--source", url, "--set", "mqtt.broker=null", "--set", "camera.timeout_s=1").finish()
     assert (code, err.count("\n")) == (69, 1)
     assert f"camera.source: {url}: cannot be opened" in err
+    assert "are its address, user and password right?" in err
 
 
 @pytest.fixture
@@ -143,6 +144,14 @@ def rtsp(standing: list[np.ndarray], tmp_path: Path, request) -> Iterator[tuple[
     server.send_signal(signal.SIGCONT)
     server.kill()
     server.communicate()
+
+
+def test_a_stream_that_its_server_does_not_have_is_no_question_of_a_plug(rtsp, start) -> None:
+    url = rtsp[0].replace("rtsp://", "rtsp://user:wrong@") + "/other"
+    code, _, err = start("run", "--source", url, "--set", "mqtt.broker=null", "--set", "camera.timeout_s=2").finish()
+    assert code == 69
+    assert "/other: cannot be opened; is it on, and are its address, user and password right?" in err
+    assert "wrong" not in err
 
 
 @pytest.mark.parametrize("rtsp", [100_000], indirect=True)
