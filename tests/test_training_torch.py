@@ -35,6 +35,7 @@ def _on_torch(script: str) -> None:
 
 def test_runs_on_torch_keep_what_other_backends_keep() -> None:
     wanted = "killed_run or finished_run or diverges or early_stopping or tensorboard or withheld or run_of_a_step"
+    wanted += " or from_several or rate"
     words = ["-q", "-p", "no:cacheprovider", "test_training_train.py", "-k", wanted]
     _on_torch(f"import pytest, sys\nsys.exit(pytest.main({words}))")
 
@@ -211,7 +212,7 @@ from training.torch_network import TorchNetwork
 faces = np.random.default_rng(0).uniform(0, 255, (64, 6, 6)).astype(np.uint8).repeat(8, 1).repeat(8, 2)
 views = torch.from_numpy(faces[:, None].astype(np.float32))
 path, model = Path("../edge/models/float32.tflite"), build_model(32, 0.0)
-train._start_from(path, model, faces, on_torch=True)
+train._start_from([str(path)], model, faces, on_torch=True)
 network = TorchNetwork(32, 0.0).take(model)
 with torch.no_grad():
     wanted = torch.softmax(load_shipped(path)(views), dim=1)

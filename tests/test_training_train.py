@@ -211,6 +211,35 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path, dataset: Datase
     np.testing.assert_allclose(run.predict(soft.images), scores, atol=1e-5)
 
 
+def test_a_run_from_several_begins_with_their_mean(tmp_path: Path, dataset: Dataset) -> None:
+    from training.evaluate import load_keras
+    from training.train import train
+
+    for seed in (1, 2):
+        train(dataset, dataclasses.replace(TINY, epochs=1, seed=seed), tmp_path / f"{seed}")
+    several = dataclasses.replace(TINY, epochs=1, start=f"{tmp_path}/1, {tmp_path}/2", learning_rate=1e-9)
+    run = train(dataset, several, tmp_path / "several")
+    first, second, mean = (
+        load_keras(tmp_path / name / "best.keras").get_layer("stage1_1_a_conv").get_weights()[0]
+        for name in ("1", "2", "several")
+    )
+    assert np.abs(first - second).max() > 0.1
+    np.testing.assert_allclose(mean, (first + second) / 2, atol=1e-5)
+    assert len(run.history) == 1
+
+    with pytest.raises(InputNotFoundError, match="3/validation_rows.npy: not found"):
+        train(dataset, dataclasses.replace(several, start=f"{tmp_path}/1,{tmp_path}/3"), tmp_path / "none")
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.5])
+def test_the_rate_falls_to_its_floor(floor: float, tmp_path: Path, dataset: Dataset) -> None:
+    from training.train import train
+
+    rates = [entry["learning_rate"] for entry in train(dataset, dataclasses.replace(TINY, rate_floor=floor), tmp_path / "run").history]
+    assert sorted(rates, reverse=True) == rates
+    assert TINY.learning_rate * floor <= rates[-1] < TINY.learning_rate * (floor + 0.1)
+
+
 def test_a_run_of_a_step_keeps_what_it_learned(tmp_path: Path, dataset: Dataset) -> None:
     from training.model import build_model
     from training.train import train

@@ -59,7 +59,7 @@ def _add_train(train: argparse.ArgumentParser) -> None:
     train.add_argument("--epochs", type=int, help=f"default: {TrainConfig.epochs}")
     train.add_argument("--seed", type=int, help=f"default: {TrainConfig.seed}")
     train.add_argument("--votes", type=Path, metavar="CSV", help="FER+ votes; default: fer2013new.csv beside the CSV")
-    train.add_argument("--start", metavar="RUN|FILE", help="begin with its network instead of random weights")
+    train.add_argument("--start", metavar="RUN|FILE,...", help="begin with their mean weights instead of random ones")
     train.add_argument("--teachers", metavar="RUN|FILE,...", help="whose scores join the target; needs torch")
     train.add_argument("--deploy", type=Path, metavar="DIR", help="then convert into DIR, and write the report")
     train.add_argument("--hosts", metavar="HOST:PORT,...", help="one per process, the first coordinates; needs JAX")

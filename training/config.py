@@ -33,6 +33,9 @@ class TrainConfig:
     optimizer: Optimizer = "sgd"
     learning_rate: float = 0.1
     """The peak. AdamW wants about 0.002."""
+    rate_floor: float = 0.0
+    """Share of the peak at which the cosine ends. High for short runs from a trained network, whose weights are
+    averaged with others' afterwards (`training average`): it is the descent in which a run learns labels by heart."""
     momentum: float = 0.9
     warmup_epochs: float = 2.0
     weight_decay: float = 5e-4
@@ -49,7 +52,8 @@ class TrainConfig:
     compiled: bool = False
     """Let torch fuse the network's steps: 1.3x on a CPU, after a minute of compiling. Torch only; needs g++."""
     start: str = ""
-    """A run folder, or on torch a float32 TFLite file, whose network to start from, instead of random weights."""
+    """Run folders, or on torch float32 TFLite files, comma-separated, whose networks' mean weights to start from,
+    instead of random ones. Only networks that began from the same trained one have a mean that is worth something."""
     teachers: str = ""
     """Run folders or float32 TFLite files, comma-separated, whose scores for the same augmented picture join the
     target. Torch only."""
@@ -137,7 +141,7 @@ WIDTH_MAX = 512  # 280 M parameters
 SHOWN_MAX = 80  # characters of a wrong value
 SEED_MAX = 2**32 - 1  # Keras takes no larger one
 _SHARES = ("label_share", "label_smoothing", "balance_strength", "flip", "erasing", "mixup_share", "contrast")
-_SHARES += ("doubt", "damage", "teacher_share", "calibration_share")
+_SHARES += ("doubt", "damage", "teacher_share", "calibration_share", "rate_floor")
 _BELOW_ONE = ("dropout", "ema_momentum", "momentum", "shift", "zoom")
 _NOT_NEGATIVE = ("seed", "patience", "warmup_epochs", "weight_decay", "rotation", "shear", "jitter", "brightness")
 _NOT_NEGATIVE += ("mixup_alpha", "validation_seed", "sharpness")

@@ -176,12 +176,13 @@ class TorchLearner:
 
 
 def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
-    """A linear warm-up to the peak, then a cosine to zero. step: counted from 0 over the whole run."""
+    """A linear warm-up to the peak, then a cosine to the floor. step: counted from 0 over the whole run."""
     whole = config.epochs * steps_per_epoch
     warmup = min(round(config.warmup_epochs * steps_per_epoch), whole - 1)
     if step < warmup:
         return config.learning_rate * (step + 1) / warmup
-    return config.learning_rate * (1 + math.cos(math.pi * (step - warmup) / (whole - warmup))) / 2
+    descent = (1 + math.cos(math.pi * (step - warmup) / (whole - warmup))) / 2
+    return config.learning_rate * (config.rate_floor + (1 - config.rate_floor) * descent)
 
 
 def load_teacher(path: Path) -> TorchNetwork:

@@ -25,11 +25,12 @@ START_FACES = 1024
 
 
 def build_optimizer(config: TrainConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """SGD with Nesterov momentum, or AdamW; a linear warm-up, then a cosine to zero."""
+    """SGD with Nesterov momentum, or AdamW; a linear warm-up, then a cosine."""
     warmup = min(round(config.warmup_epochs * steps_per_epoch), config.epochs * steps_per_epoch - 1)
     schedule = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup else config.learning_rate,
         decay_steps=config.epochs * steps_per_epoch - warmup,
+        alpha=config.rate_floor,
         warmup_target=config.learning_rate if warmup else None,
         warmup_steps=warmup,
     )
@@ -60,13 +61,12 @@ def train(
         raise BadDataError("too few Training rows for a validation split")
     if missing := [emotion for emotion, count in zip(EMOTIONS, learned.class_counts(), strict=True) if not count]:
         raise BadDataError(f"no Training rows to learn {', '.join(missing)} from; give data with rows of all emotions")
-    start = "" if resume else config.start  # a resumed run has left it behind
-    for name in [*([start] if start else []), *names(config.teachers)]:
+    starts = [] if resume else names(config.start)  # a resumed run has left them behind
+    for name in [*starts, *names(config.teachers)]:
         _require_withheld(Path(name), config, validation)
     # Before sharing: each process judges it by itself.
     deployed = build_model(config.width, config.dropout, seed=config.seed, mirror=config.mirror)
-    if start:
-        _start_from(Path(start), deployed, learned.images, on_torch)
+    _start_from(starts, deployed, learned.images, on_torch)
     run = Run(folder, config, Batches(learned, config, part, parts), validation, deployed, [])
     folder.mkdir(parents=True, exist_ok=True)
     if not resume and (folder / "state.npz").exists():
@@ -117,7 +117,20 @@ def _require_withheld(path: Path, config: TrainConfig, validation: Dataset) -> N
         )
 
 
-def _start_from(start: Path, model: keras.Model, faces: npt.NDArray[np.uint8], on_torch: bool) -> None:
+def _start_from(starts: list[str], model: keras.Model, faces: npt.NDArray[np.uint8], on_torch: bool) -> None:
+    """Give a network the mean weights of runs and float32 TFLite files; of none, it keeps its own.
+
+    Wortsman et al. 2022, arXiv:2203.05482. Raises BadDataError for a network of another shape.
+    """
+    found = []
+    for start in starts:
+        _take(Path(start), model, faces, on_torch)
+        found.append(model.get_weights())
+    if found:
+        model.set_weights([np.mean(weights, axis=0) for weights in zip(*found, strict=True)])
+
+
+def _take(start: Path, model: keras.Model, faces: npt.NDArray[np.uint8], on_torch: bool) -> None:
     """Give a network the weights of a run or of a float32 TFLite file. Raises BadDataError for one of another shape."""
     try:
         if start.suffix != ".tflite":
