@@ -62,6 +62,7 @@ def test_what_is_no_stream_any_more_is_offline_and_comes_back(camera: MjpegCamer
     subscriber, daemon = seeing
     camera.mode = fault
     wait_for(lambda: subscriber.texts(CAMERA_STATUS)[-1] == "offline", "the camera is reported offline")
+    time.sleep(0.5)  # why is logged with the next picture that is none
     camera.mode = "run"
     wait_for(lambda: subscriber.texts(CAMERA_STATUS)[-1] == "online", "the camera is reported online again")
     code, _, err = daemon.stop()

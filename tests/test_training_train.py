@@ -235,7 +235,8 @@ def test_a_run_from_several_begins_with_their_mean(tmp_path: Path, dataset: Data
 def test_the_rate_falls_to_its_floor(floor: float, tmp_path: Path, dataset: Dataset) -> None:
     from training.train import train
 
-    rates = [entry["learning_rate"] for entry in train(dataset, dataclasses.replace(TINY, rate_floor=floor), tmp_path / "run").history]
+    falling = dataclasses.replace(TINY, rate_floor=floor)
+    rates = [entry["learning_rate"] for entry in train(dataset, falling, tmp_path / "run").history]
     assert sorted(rates, reverse=True) == rates
     assert TINY.learning_rate * floor <= rates[-1] < TINY.learning_rate * (floor + 0.1)
 
