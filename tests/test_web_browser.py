@@ -40,15 +40,10 @@ class Browser:
         page = self._chromium.new_page(viewport={"width": width, "height": 800}, accept_downloads=True)
         self._pages.append(page)
         page.set_default_timeout(LONG_S * 1000)
-        page.on("console", self._hear)
+        page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
         page.goto(url)
         return page
-
-    def _hear(self, message: Any) -> None:
-        # Tests beside this one make network interfaces, which Chromium takes for another network.
-        if message.type == "error" and "ERR_NETWORK_CHANGED" not in message.text:
-            self.complaints.append(message.text)
 
     def close(self) -> None:
         for page in self._pages:
