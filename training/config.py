@@ -35,7 +35,7 @@ class TrainConfig:
     """The peak. AdamW wants about 0.002."""
     rate_floor: float = 0.0
     """Share of the peak at which the cosine ends. High for short runs from a trained network, whose weights are
-    averaged with others' afterwards (`training average`): it is the descent in which a run learns labels by heart."""
+    averaged with others' afterwards (`start`): it is in the descent that a run learns labels by heart."""
     momentum: float = 0.9
     warmup_epochs: float = 2.0
     weight_decay: float = 5e-4
@@ -53,7 +53,7 @@ class TrainConfig:
     """Let torch fuse the network's steps: 1.3x on a CPU, after a minute of compiling. Torch only; needs g++."""
     start: str = ""
     """Run folders, or on torch float32 TFLite files, comma-separated, whose networks' mean weights to start from,
-    instead of random ones. Only networks that began from the same trained one have a mean that is worth something."""
+    instead of random ones. The mean is for networks that began from one trained network."""
     teachers: str = ""
     """Run folders or float32 TFLite files, comma-separated, whose scores for the same augmented picture join the
     target. Torch only."""
