@@ -167,7 +167,7 @@ def _pair(old: Path | None, new: Path | None, folder: Path) -> tuple[Result, Res
             return before, after
     raise InputNotFoundError(
         f"{folder}: no earlier result of such a machine with a ratio on the same clips and settings: nothing could be "
-        "compared"
+        "compared; compare OLD NEW takes two files"
     )
 
 
