@@ -1,5 +1,6 @@
 """Real parts for the tests: a broker, a subscriber, the daemon's process, a video made from the built-in clip."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -7,9 +8,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -53,6 +56,14 @@ def wait_for(condition: Callable[[], object], what: str, patience_s: float = PAT
     while not condition():
         assert time.monotonic() < deadline, f"waited {patience_s} s: {what}"
         time.sleep(0.02)
+
+
+@contextmanager
+def taking_turns(name: str) -> Iterator[None]:
+    """While here, no other process of these tests is: for what disturbs its neighbours."""
+    with (Path(tempfile.gettempdir()) / f"emotiond-tests-{os.getuid()}-{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def as_ordinary_user() -> list[str]:

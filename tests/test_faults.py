@@ -2,12 +2,11 @@
 
 import json
 import logging
-import os
 import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conftest import Broker, mosquitto, plain, wait_for
+from conftest import Broker, plain, wait_for
 from edge.backoff import Backoff
 from edge.config import MqttConfig, SpoolConfig
 from edge.connection import IN_FLIGHT_MAX, Dialer
@@ -208,80 +207,6 @@ def test_a_broker_that_hangs_up_soon_after_each_connection_is_asked_ever_more_ra
         proxy.cut()
         wait_for(lambda: len(delays) == lost, "it is gone")  # noqa: B023 - called at once
     assert delays[0] <= QUICK["retry_min_s"] < delays[3]
-
-
-class Cable:
-    """A network of two ends, the far one in a namespace of its own, that can swallow every packet in silence."""
-
-    NOBODY = "02:00:00:00:00:99"
-
-    def __init__(self) -> None:
-        self.name = f"em{os.getpid()}"
-        self.host = f"10.213.{os.getpid() % 256}.2"
-        here = self.host.removesuffix("2") + "1"
-        self._inside = ["ip", "netns", "exec", self.name]
-        self._near, far = f"{self.name}a", f"{self.name}b"
-        self._ends = (([], self.host, self._near), (self._inside, here, far))
-        try:
-            _ip("netns", "add", self.name)
-            _ip("link", "add", self._near, "type", "veth", "peer", "name", far, "netns", self.name)
-            for inside, address, device in (([], here, self._near), (self._inside, self.host, far)):
-                _ip("addr", "add", f"{address}/24", "dev", device, inside=inside)
-                _ip("link", "set", device, "up", inside=inside)
-        except (OSError, subprocess.CalledProcessError):
-            self.close()
-            pytest.skip("no rights to make a network")
-
-    def start(self, *command: object) -> subprocess.Popen:
-        """A process at the far end."""
-        return subprocess.Popen([*self._inside, *command], stderr=subprocess.DEVNULL)
-
-    def swallow(self) -> None:
-        for inside, address, device in self._ends:
-            _ip("neigh", "replace", address, "lladdr", self.NOBODY, "nud", "permanent", "dev", device, inside=inside)
-
-    def mend(self) -> None:
-        for inside, address, device in self._ends:
-            _ip("neigh", "del", address, "dev", device, inside=inside)
-
-    def close(self) -> None:
-        for words in (["link", "del", self._near], ["netns", "del", self.name]):
-            subprocess.run(["ip", *words], capture_output=True)
-
-
-def _ip(*words: str, inside: Sequence[str] = ()) -> None:
-    subprocess.run([*inside, "ip", *words], check=True, capture_output=True)
-
-
-def test_a_network_that_swallows_everything_is_noticed_though_only_live_messages_go(
-    tmp_path: Path, link_to, caplog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They are never acknowledged; the kernel would go on sending them, ever more rarely, for a quarter of an hour."""
-    program = mosquitto()
-    if shutil.which("ip") is None:
-        pytest.skip("ip is not installed")
-    monkeypatch.setattr("edge.connection.SILENCE_S", 1.0)
-    (tmp_path / "conf").write_text("listener 1883\nallow_anonymous true\nuser root\n")
-    cable = Cable()
-    broker = cable.start(program, "-c", tmp_path / "conf")
-    try:
-        link = link_to(1883, broker=cable.host, tls=False, keepalive_s=3600, ack_timeout_s=3600)
-        link.publish(event(1), ORIGIN)
-        wait_for(lambda: link.queued == 0, "the first event")
-        cable.swallow()
-
-        def noticed() -> bool:
-            link.show(SIGHT, ORIGIN)
-            return "connection lost" in caplog.text
-
-        wait_for(noticed, "the connection is given up")
-        link.publish(event(2), ORIGIN)
-        cable.mend()
-        wait_for(lambda: link.queued == 0, "the second event")
-    finally:
-        broker.kill()
-        broker.wait()
-        cable.close()
 
 
 @pytest.fixture

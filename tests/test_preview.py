@@ -27,8 +27,8 @@ class Screen:
 
     def __init__(self) -> None:
         reader, writer = os.pipe()
-        # -displayfd: X takes a free number by itself and tells it. -r: no key repeats itself, which one does that a busy
-        # machine holds down for longer than 0.6 s; h twice shows no help.
+        # -displayfd: X takes a free number by itself and tells it. -r: keys do not repeat themselves, as one does
+        # that a busy machine holds down for long; h twice shows no help.
         command = ["Xvfb", "-displayfd", str(writer), "-screen", "0", f"{SCREEN[0]}x{SCREEN[1]}x24", "-noreset", "-r"]
         self._child = subprocess.Popen(command, pass_fds=[writer], stderr=subprocess.DEVNULL)
         os.close(writer)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks.visitor import camera_flags, in_view, write_camera
-from conftest import Broker, Daemon, Subscriber, free_port, no_subscriptions, plain, wait_for
+from conftest import Broker, Daemon, Subscriber, free_port, no_subscriptions, plain, taking_turns, wait_for
 from edge import clip
 from edge.classifier import shipped_model
 from edge.draw import COLOURS
@@ -65,7 +65,8 @@ def driver() -> Iterator[Any]:
 def chromium(driver: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     camera = tmp_path_factory.mktemp("camera") / "camera.y4m"
     write_camera(camera, in_view())
-    with launch(driver, *camera_flags(camera)) as running:
+    # Chromium gives up what it is asking for (ERR_NETWORK_CHANGED) when an interface comes or goes.
+    with taking_turns("interfaces"), launch(driver, *camera_flags(camera)) as running:
         yield running
 
 
