@@ -36,11 +36,20 @@ pytestmark = [
 TINY = dataclasses.replace(TrainConfig(), epochs=4, batch_size=24, width=4, learning_rate=0.05, warmup_epochs=0.5)
 
 
-@pytest.fixture
-def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dataset:
-    monkeypatch.setenv("EMOTIOND_CACHE", str(tmp_path / "cache"))
-    content = rows(84, 14)
-    return data.load(write_csv(tmp_path / "f.csv", content), write_votes(tmp_path / "v.csv", content))
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder, content = tmp_path_factory.mktemp("data"), rows(84, 14)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EMOTIOND_CACHE", str(folder / "cache"))
+        return data.load(write_csv(folder / "f.csv", content), write_votes(folder / "v.csv", content))
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory, dataset: Dataset) -> Any:
+    """A run of TINY, from its beginning to its end."""
+    from training.train import train
+
+    return train(dataset, TINY, tmp_path_factory.mktemp("runs") / "straight")
 
 
 def multiply_adds(model: Any) -> int:
@@ -122,11 +131,14 @@ def _killed_after(folder: Path, dataset: Dataset, epochs: int, monkeypatch: pyte
 
 
 def test_a_killed_run_resumes_to_the_same_end(
-    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    straight: Any,
+    tmp_path: Path,
+    dataset: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     from training.train import train
 
-    straight = train(dataset, TINY, tmp_path / "straight")
     _killed_after(tmp_path / "killed", dataset, 2, monkeypatch)
     resumed = train(dataset, TINY, tmp_path / "killed", resume=True)
 
@@ -148,7 +160,7 @@ def test_a_killed_run_resumes_to_the_same_end(
     _another_architecture(tmp_path / "killed", dataset)
     _another_beginning(tmp_path / "killed", dataset)
     _a_full_disk(tmp_path / "killed", straight, monkeypatch)
-    _what_was_saved_scores_the_same(tmp_path / "straight", straight)
+    _what_was_saved_scores_the_same(straight)
 
 
 def _another_architecture(folder: Path, dataset: Dataset) -> None:
@@ -185,14 +197,14 @@ def _another_beginning(folder: Path, dataset: Dataset) -> None:
     (folder / "state.npz").write_bytes(whole)
 
 
-def test_resuming_a_finished_run_changes_nothing(tmp_path: Path, dataset: Dataset) -> None:
+def test_resuming_a_finished_run_changes_nothing(straight: Any, tmp_path: Path, dataset: Dataset) -> None:
     """Not even after a kill before the calibration; and of a run whose start is gone, which is no more needed."""
     from training.evaluate import open_model
     from training.train import train
 
     # Soft targets: the biases are set by others than the labels, so that calibrating twice is not calibrating once.
     soft = dataclasses.replace(dataset, votes=dataset.votes + np.array([9, 3, 0, 1, 0, 0, 2, 0, 0, 0], np.float32))
-    train(dataset, dataclasses.replace(TINY, epochs=1), tmp_path / "first")
+    shutil.copytree(straight.folder, tmp_path / "first")
     config = dataclasses.replace(TINY, epochs=1, start=str(tmp_path / "first"))
     folder = tmp_path / "run"
     train(soft, config, folder)
@@ -211,34 +223,35 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path, dataset: Datase
     np.testing.assert_allclose(run.predict(soft.images), scores, atol=1e-5)
 
 
-def test_a_run_from_several_begins_with_their_mean(tmp_path: Path, dataset: Dataset) -> None:
+def test_a_run_from_several_begins_with_their_mean(straight: Any, tmp_path: Path, dataset: Dataset) -> None:
     from training.evaluate import load_keras
     from training.train import train
 
-    for seed in (1, 2):
-        train(dataset, dataclasses.replace(TINY, epochs=1, seed=seed), tmp_path / f"{seed}")
-    several = dataclasses.replace(TINY, epochs=1, start=f"{tmp_path}/1, {tmp_path}/2", learning_rate=1e-9)
+    other = train(dataset, dataclasses.replace(TINY, epochs=1, seed=2), tmp_path / "other")
+    several = dataclasses.replace(TINY, epochs=1, start=f"{straight.folder}, {other.folder}", learning_rate=1e-9)
     run = train(dataset, several, tmp_path / "several")
     first, second, mean = (
-        load_keras(tmp_path / name / "best.keras").get_layer("stage1_1_a_conv").get_weights()[0]
-        for name in ("1", "2", "several")
+        load_keras(folder / "best.keras").get_layer("stage1_1_a_conv").get_weights()[0]
+        for folder in (straight.folder, other.folder, run.folder)
     )
     assert np.abs(first - second).max() > 0.1
     np.testing.assert_allclose(mean, (first + second) / 2, atol=1e-5)
     assert len(run.history) == 1
 
-    with pytest.raises(InputNotFoundError, match="3/validation_rows.npy: not found"):
-        train(dataset, dataclasses.replace(several, start=f"{tmp_path}/1,{tmp_path}/3"), tmp_path / "none")
+    with pytest.raises(InputNotFoundError, match="none/validation_rows.npy: not found"):
+        train(dataset, dataclasses.replace(several, start=f"{other.folder},{tmp_path}/none"), tmp_path / "run")
 
 
-@pytest.mark.parametrize("floor", [0.0, 0.5])
-def test_the_rate_falls_to_its_floor(floor: float, tmp_path: Path, dataset: Dataset) -> None:
+def test_the_rate_falls_to_its_floor(straight: Any, tmp_path: Path, dataset: Dataset) -> None:
     from training.train import train
 
-    falling = dataclasses.replace(TINY, rate_floor=floor)
-    rates = [entry["learning_rate"] for entry in train(dataset, falling, tmp_path / "run").history]
-    assert sorted(rates, reverse=True) == rates
-    assert TINY.learning_rate * floor <= rates[-1] < TINY.learning_rate * (floor + 0.1)
+    for floor, run in (
+        (0.0, straight),
+        (0.5, train(dataset, dataclasses.replace(TINY, rate_floor=0.5), tmp_path / "run")),
+    ):
+        rates = [entry["learning_rate"] for entry in run.history]
+        assert sorted(rates, reverse=True) == rates
+        assert TINY.learning_rate * floor <= rates[-1] < TINY.learning_rate * (floor + 0.1)
 
 
 def test_a_run_of_a_step_keeps_what_it_learned(tmp_path: Path, dataset: Dataset) -> None:
@@ -283,11 +296,11 @@ def _a_full_disk(folder: Path, run: object, monkeypatch: pytest.MonkeyPatch) -> 
     assert not list(folder.glob(".unfinished*"))
 
 
-def _what_was_saved_scores_the_same(folder: Path, run: object) -> None:
+def _what_was_saved_scores_the_same(run: Any) -> None:
     """model.keras holds the best epoch in float32; here that is a loadable network that knows the stripes."""
     from training.evaluate import open_model
 
-    scores = open_model(folder / "model.keras")(run.validation.images)
+    scores = open_model(run.folder / "model.keras")(run.validation.images)
     best = min(run.history, key=lambda entry: entry["val_loss"])
     assert (scores.argmax(axis=1) == run.validation.labels).mean() == pytest.approx(best["val_accuracy"])
 
