@@ -34,8 +34,8 @@ class TrainConfig:
     learning_rate: float = 0.1
     """The peak. AdamW wants about 0.002."""
     rate_floor: float = 0.0
-    """Share of the peak at which the cosine ends. High for short runs from a trained network, whose weights are
-    averaged with others' afterwards (`start`): it is in the descent that a run learns labels by heart."""
+    """Share of the peak at which the cosine ends. Above zero for short runs from a trained network, whose weights are
+    averaged with others' afterwards (`start`)."""
     momentum: float = 0.9
     warmup_epochs: float = 2.0
     weight_decay: float = 5e-4
